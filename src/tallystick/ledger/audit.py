@@ -1,0 +1,189 @@
+"""Audit: the whole ledger checked against its own events, and its projections made again from them.
+
+Replay trusts nothing but the event bytes: their canonical form, their chain, and that applying them one by one from an
+empty book gives every balance, account, lock and record that the live projections show.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from tallystick.errors import LedgerCorrupt
+from tallystick.events import Event
+from tallystick.journal import check_link, decode_event, leaf_hash, parse_strict
+from tallystick.kernel import Book, NotLoaded, apply
+from tallystick.ledger.views import Finding, Report
+from tallystick.stores.base import Batch, EntryRow, Head, Store, key_number
+
+Progress = Callable[[int, int], None]
+EVENTS_PER_READ = 4_096
+MAX_FINDINGS = 100
+
+
+class _Replayer:
+    """A book that is brought past every event, and the batches that a store would have been given."""
+
+    def __init__(self, store: Store, name: str, progress: Progress | None) -> None:
+        self.store = store
+        self.name = name
+        self.progress = progress
+        self.book = Book(name, complete=True)
+        self.entries = 0
+
+    def batches(self) -> Iterator[Batch]:
+        """One batch for each read of events. Raises LedgerCorrupt at the first event that is not right."""
+        book, head = self.book, self.store.head(self.name)
+        total = head.seq if head else 0
+        while book.seq < total:
+            bodies = self.store.events(self.name, book.seq, EVENTS_PER_READ)
+            if not bodies:
+                raise LedgerCorrupt(where=f"event {self.name}/{book.seq}", problem="it is missing", seq=book.seq)
+            yield self._batch(bodies)
+            if self.progress is not None:
+                self.progress(book.seq, total)
+        if head is not None and book.hash != head.hash:
+            raise LedgerCorrupt(where=f"event {self.name}/{total - 1}", problem="the head names another hash")
+
+    def _batch(self, bodies: list[bytes]) -> Batch:
+        book = self.book
+        expected = Head(book.seq, book.hash, book.time, book.balances_made)
+        batch = Batch(ledger=self.name, expected=expected, head=expected, bodies=bodies)
+        for body in bodies:
+            parse_strict(body)
+            event = decode_event(body)
+            check_link(event, book.seq, book.hash)
+            try:
+                apply(book, event, leaf_hash(body))
+            except (NotLoaded, KeyError, ValueError, StopIteration, msgspec.ValidationError) as error:
+                raise LedgerCorrupt(
+                    where=f"event {event.id}", problem=f"it cannot be applied: {error!r}", seq=event.seq
+                ) from None
+            self._derive(batch, event)
+        batch.head = Head(book.seq, book.hash, book.time, book.balances_made)
+        batch.balances, book.new_balances = book.new_balances, []
+        batch.objects = [(kind, id, book.objects[kind, id]) for kind, id in book.changed]
+        book.changed = {}
+        return batch
+
+    def _derive(self, batch: Batch, event: Event) -> None:
+        pockets = self.book.pockets
+        for entry in event.entries:
+            id = pockets[entry.asset, entry.bucket][entry.account].id
+            batch.entries.append((id, entry.version, event.seq, entry.amount, entry.before, entry.after))
+            if event.effective:
+                batch.backdated.append((id, event.seq, event.effective, entry.amount))
+        self.entries += len(event.entries)
+        batch.keys.append((key_number(event.source, event.idem), event.seq))
+        batch.references.extend((name, value, event.seq) for name, value in sorted(event.refs.items()))
+
+
+def replay(store: Store, name: str, progress: Progress | None = None) -> Report:
+    """See Ledger.replay."""
+    began = time.monotonic()
+    replayer = _Replayer(store, name, progress)
+    findings: list[Finding] = [Finding("storage", problem) for problem in store.check()]
+    try:
+        for batch in replayer.batches():
+            _compare_rows(store, name, batch, findings)
+        _compare_balances(store, name, replayer.book, findings)
+        _compare_objects(store, name, replayer.book, findings)
+        _check_sums(replayer.book, findings)
+    except LedgerCorrupt as corrupt:
+        findings.append(Finding(str(corrupt.data.get("where", "?")), str(corrupt.data.get("problem", corrupt))))
+    return _report(replayer, began, findings)
+
+
+def rebuild(store: Store, name: str, progress: Progress | None = None) -> Report:
+    """See Ledger.rebuild."""
+    began = time.monotonic()
+    replayer = _Replayer(store, name, progress)
+    findings: list[Finding] = []
+    try:
+        store.rebuild(replayer.batches())
+    except LedgerCorrupt as corrupt:
+        findings.append(Finding(str(corrupt.data.get("where", "?")), str(corrupt.data.get("problem", corrupt))))
+    return _report(replayer, began, findings)
+
+
+def _report(replayer: _Replayer, began: float, findings: list[Finding]) -> Report:
+    book = replayer.book
+    return Report(
+        ledger=replayer.name,
+        events=book.seq,
+        entries=replayer.entries,
+        balances=book.balances_made,
+        seconds=time.monotonic() - began,
+        head=book.hash,
+        findings=findings[:MAX_FINDINGS],
+    )
+
+
+# ---------------------------------------------------------------- comparing
+
+
+def _compare_rows(store: Store, name: str, batch: Batch, findings: list[Finding]) -> None:
+    """The entries, keys and references of these events, one by one."""
+    before, first = batch.head.seq, batch.expected.seq
+    wanted = sorted({row[0] for row in batch.entries})
+    live: list[EntryRow] = store.entries(name, wanted, first, before, len(batch.entries) + 1) if wanted else []
+    expected = sorted(batch.entries, key=lambda row: (row[2], row[0]))
+    for row in sorted(set(live) ^ set(expected), key=lambda row: row[2])[:MAX_FINDINGS]:
+        findings.append(Finding(f"event {name}/{row[2]}", f"its entry of balance {row[0]} is not what the journal says"))
+    numbers = dict(batch.keys)
+    found = store.find_keys(name, list(numbers))
+    for number, seq in batch.keys:
+        if seq not in found.get(number, ()):
+            findings.append(Finding(f"event {name}/{seq}", "its idempotency key is not indexed"))
+    for kind, value, seq in batch.references:
+        if seq not in store.references(name, kind, value):
+            findings.append(Finding(f"event {name}/{seq}", f"its reference {kind} is not indexed"))
+
+
+def _compare_balances(store: Store, name: str, book: Book, findings: list[Finding]) -> None:
+    live = {row[:3]: row[3] for row in store.balances(name)}
+    replayed = {
+        (account, asset, bucket): balance
+        for (asset, bucket), pocket in book.pockets.items()
+        for account, balance in pocket.items()
+    }
+    _compare("balance", live, replayed, findings)
+
+
+def _compare_objects(store: Store, name: str, book: Book, findings: list[Finding]) -> None:
+    for kind in sorted({kind for kind, _ in book.objects}):
+        live = store.load_objects(name, kind)
+        replayed = {id: value for (found, id), value in book.objects.items() if found == kind}
+        _compare(kind, live, replayed, findings)
+
+
+def _compare(what: str, live: dict[Any, Any], replayed: dict[Any, Any], findings: list[Finding]) -> None:
+    for place in sorted(live.keys() | replayed.keys(), key=str):
+        if live.get(place) != replayed.get(place):
+            where = " ".join(place) if isinstance(place, tuple) else place
+            findings.append(
+                Finding(f"{what} {where}", f"it is {live.get(place)}, the journal says {replayed.get(place)}")
+            )
+
+
+def _check_sums(book: Book, findings: list[Finding]) -> None:
+    """Over the ledger all balances of an asset sum to zero, and what is held is what open locks keep."""
+    totals: dict[str, int] = {}
+    for (asset, _), pocket in book.pockets.items():
+        totals[asset] = totals.get(asset, 0) + sum(balance.amount for balance in pocket.values())
+    findings.extend(Finding(f"asset {asset}", f"it sums to {total}") for asset, total in totals.items() if total)
+    kept: dict[tuple[str, str, str], int] = {}
+    for (kind, _), lock in book.objects.items():
+        if kind == "lock" and lock.is_open:
+            place = (lock.account, lock.asset, lock.bucket)
+            kept[place] = kept.get(place, 0) + lock.remaining
+    for bucket in ("held", "bonded"):
+        for (asset, found), pocket in book.pockets.items():
+            for account, balance in pocket.items() if found == bucket else ():
+                if kept.get((account, asset, bucket), 0) != balance.amount:
+                    findings.append(
+                        Finding(f"balance {account} {asset} {bucket}", "it is not what the open locks keep")
+                    )

@@ -1,0 +1,121 @@
+"""A database: the ledgers of one file (or of memory), opened by a URL."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tallystick.clock import Clock, system_clock
+from tallystick.errors import Closed, InvalidInput, LedgerCorrupt
+from tallystick.journal import decode_event
+from tallystick.kernel.state import check_ledger_name
+from tallystick.ledger.ledger import Ledger
+from tallystick.stores.base import Store
+from tallystick.stores.memory import MemoryStore
+from tallystick.stores.sqlite import SqliteStore
+
+EVENTS_CHECKED_ON_OPENING = 1_024
+"""How many of a ledger's last events are checked against its balances when it is first used."""
+
+
+def open(  # noqa: A001 - `tallystick.open` reads as it should
+    url: str | Path, *, read_only: bool = False, create: bool = True, clock: Clock = system_clock
+) -> Database:
+    """Open the ledgers at a URL: a path or ``sqlite:///path`` for a file, ``memory://`` for a passing one.
+
+    A file that is not there is made, unless ``create`` is False or it is ``read_only``. Raises LedgerNotFound,
+    NotALedger, LedgerCorrupt, LedgerLocked (when it is first written), InvalidInput.
+    """
+    return Database(_store(url, read_only=read_only, create=create), clock)
+
+
+def _store(url: str | Path, *, read_only: bool, create: bool) -> Store:
+    text = str(url)
+    scheme, separator, rest = text.partition("://")
+    if isinstance(url, Path) or not separator:
+        path = text.removeprefix("sqlite:")
+    elif scheme == "memory":
+        return MemoryStore()
+    elif scheme == "sqlite":
+        path = rest.removeprefix("/") if rest.startswith("/./") else rest
+    else:
+        raise InvalidInput(path="url", problem=f"{scheme}:// is not known; there are sqlite:///<path> and memory://")
+    if not path:
+        raise InvalidInput(path="url", problem="it names no file")
+    return SqliteStore(Path(path), read_only=read_only, create=create)
+
+
+class Database:
+    """Ledgers in one store. Use it as a context manager, or close it."""
+
+    def __init__(self, store: Store, clock: Clock = system_clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._ledgers: dict[str, Ledger] = {}
+        self._closed = False
+        self._helper = ThreadPoolExecutor(1, thread_name_prefix="tallystick")
+
+    def ledgers(self) -> list[str]:
+        """The names of the ledgers, sorted."""
+        return self._store.ledgers()
+
+    def ledger(self, name: str = "main", *, policy: dict[str, Any] | None = None) -> Ledger:
+        """The ledger of this name. It comes into being with its first posting, under ``policy``.
+
+        Raises InvalidInput for a name that cannot be one, LedgerCorrupt if its end is damaged.
+        """
+        check_ledger_name(name)
+        with self._lock:
+            if self._closed:
+                raise Closed()
+            found = self._ledgers.get(name)
+            if found is None:
+                check_tail(self._store, name)
+                found = Ledger(self._store, name, self._clock, policy or {}, self._helper)
+                self._ledgers[name] = found
+            return found
+
+    def close(self) -> None:
+        """Answer what is under way, then let go of the file."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        for ledger in self._ledgers.values():
+            ledger.close()
+        self._helper.shutdown()
+        self._store.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def check_tail(store: Store, name: str) -> None:
+    """Raises LedgerCorrupt unless the last events are whole, chained, and end where the balances stand.
+
+    The whole ledger is checked by ``replay``; this is what an opening can afford.
+    """
+    head = store.head(name)
+    if head is None:
+        return
+    first = max(head.seq - EVENTS_CHECKED_ON_OPENING, 0)
+    bodies = store.events(name, first, EVENTS_CHECKED_ON_OPENING)
+    if len(bodies) != head.seq - first:
+        raise LedgerCorrupt(where=f"ledger {name}", problem=f"{head.seq - first - len(bodies)} of its last events are missing")
+    last: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for body in bodies:
+        for entry in decode_event(body).entries:
+            last[entry.account, entry.asset, entry.bucket] = (entry.after, entry.version)
+    live = {row[:3]: row[3] for row in store.balances(name, None, sorted({account for account, _, _ in last}))}
+    for place, (after, version) in last.items():
+        balance = live.get(place)
+        if balance is None or (balance.amount, balance.version) != (after, version):
+            raise LedgerCorrupt(where=f"balance {' '.join(place)}", problem="it is not what the journal says")
+
+

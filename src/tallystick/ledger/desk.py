@@ -1,0 +1,395 @@
+"""The desk: one ledger's book with its store at hand. Here commands become sealed batches.
+
+It loads what the kernel asks for, answers repeated keys from the journal, and gathers what a commit will write. It is
+used by one thread at a time: the writer's leader.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct, field
+
+from tallystick.clock import Clock
+from tallystick.commands import Command, OpenLedger
+from tallystick.errors import IdempotencyConflict, LedgerCorrupt, Refusal
+from tallystick.events import Event
+from tallystick.journal import decode_event, leaf_hash, seal, seal_transfers
+from tallystick.kernel import Book, NotLoaded, Run, apply, decide, run_transfers, shows_request
+from tallystick.kernel.book import ALWAYS_LOADED, Mark
+from tallystick.kernel.needs import unknown_accounts, unknown_locks
+from tallystick.ledger.history import lowest_since
+from tallystick.ledger.keys import KeyFilter
+from tallystick.ledger.views import Posted
+from tallystick.stores.base import Batch, EntryRow, Head, Store, key_number, key_numbers
+
+MAX_ACCOUNTS_IN_MEMORY = 500_000
+MAX_OBJECTS_IN_MEMORY = 500_000
+KEYS_PER_SAVE = 65_536
+"""The key filter is written down when so many keys are new, or a sixteenth of it."""
+
+OPENING_KEY = "ledger_opened"
+OPENING_SOURCE = "tallystick"
+
+Result = Posted | Refusal
+
+
+class _Gathered(Struct):
+    """What was decided since the last batch was taken."""
+
+    bodies: list[bytes] = field(default_factory=list)
+    entries: list[EntryRow] = field(default_factory=list)
+    keys: list[tuple[int, int]] = field(default_factory=list)
+    references: list[tuple[str, str, int]] = field(default_factory=list)
+    backdated: list[tuple[int, int, str, int]] = field(default_factory=list)
+
+
+class Save(Struct, frozen=True):
+    """A point to return to: the book's, and how much was gathered by then."""
+
+    mark: Mark
+    lengths: tuple[int, ...]
+
+
+class Desk:
+    """See the module. ``policy`` is used only if the ledger does not exist yet."""
+
+    def __init__(self, store: Store, name: str, clock: Clock, policy: dict[str, Any]) -> None:
+        self.name = name
+        self._store = store
+        self._clock = clock
+        self._policy = policy
+        self._filter: KeyFilter | None = None
+        self._saved_keys: list[int] = []
+        self._stored_keys: dict[int, list[int]] = {}
+        self._unwritten: dict[int, list[int]] = {}
+        self._in_flight: list[Batch] = []
+        self._drop()
+
+    def _drop(self) -> None:
+        self._book: Book | None = None
+        self._gathered = _Gathered()
+        self._taken = Head(0, "", "", 0)
+        self._unwritten.clear()
+        self._in_flight.clear()
+        self.now = ""
+
+    # ------------------------------------------------------------ rounds
+
+    def begin(self) -> None:
+        """Start a round: the book stands at the journal's end, and it is now."""
+        self._load()
+        self.now = max(self._clock(), self.book.time)
+
+    @property
+    def position(self) -> int:
+        """The next sequence number, as far as it is known; 0 for a ledger that was not opened."""
+        return self._book.seq if self._book is not None else 0
+
+    @property
+    def book(self) -> Book:
+        assert self._book is not None, "begin() comes first"
+        return self._book
+
+    def save(self) -> Save:
+        """A point to which ``restore`` returns."""
+        return Save(self.book.mark(), tuple(len(getattr(self._gathered, name)) for name in _Gathered.__struct_fields__))
+
+    def restore(self, save: Save) -> None:
+        """Take back everything since the save."""
+        self.book.rollback(save.mark)
+        for name, length in zip(_Gathered.__struct_fields__, save.lengths, strict=True):
+            if name == "keys":
+                self._written(self._gathered.keys[length:])
+            del getattr(self._gathered, name)[length:]
+
+    def release(self, save: Save) -> None:
+        """Forget the way back."""
+        if save.mark.undo == 0:
+            self.book.keep()
+
+    def take(self) -> Batch | None:
+        """What was gathered, as a batch behind the one taken before; None if there is nothing."""
+        if not self._gathered.bodies:
+            return None
+        book, gathered = self.book, self._gathered
+        head = Head(book.seq, book.hash, book.time, book.balances_made)
+        batch = Batch(
+            ledger=self.name,
+            expected=self._taken,
+            head=head,
+            bodies=gathered.bodies,
+            entries=gathered.entries,
+            keys=gathered.keys,
+            references=gathered.references,
+            backdated=gathered.backdated,
+            balances=book.new_balances,
+            objects=[(kind, id, book.objects[kind, id]) for kind, id in book.changed],
+        )
+        self._gathered = _Gathered()
+        book.new_balances = []
+        book.changed = {}
+        self._taken = head
+        self._in_flight.append(batch)
+        return batch
+
+    def stored(self, batches: Sequence[Batch]) -> None:
+        """These batches are durable now."""
+        for batch in batches:
+            self._in_flight.remove(batch)
+            self._written(batch.keys)
+            for kind, id, value in batch.objects:
+                if kind == "lock" and not value.is_open and self.book.objects.get((kind, id)) is value:
+                    del self.book.objects[kind, id]
+
+    def _written(self, keys: Sequence[tuple[int, int]]) -> None:
+        for number, seq in keys:
+            seqs = self._unwritten[number]
+            seqs.remove(seq)
+            if not seqs:
+                del self._unwritten[number]
+
+    def drop(self) -> None:
+        """What was decided did not become durable: forget the book, and read it again when it is needed."""
+        self._drop()
+
+    def trim(self) -> None:
+        """Keep memory within its limits; only between rounds, with nothing in flight."""
+        book = self._book
+        if book is None or self._in_flight or self._gathered.bodies:
+            return
+        if len(book.known) > MAX_ACCOUNTS_IN_MEMORY or len(book.objects) > MAX_OBJECTS_IN_MEMORY:
+            self._drop()
+
+    # ------------------------------------------------------------ deciding
+
+    def decide(self, commands: Sequence[Command]) -> list[Result]:
+        """One result for each command, in order; each is decided on the book as the ones before left it."""
+        results: list[Result] = []
+        if not commands:
+            return results
+        self._foresee(commands)
+        numbers = _numbers(commands)
+        suspects = self._confirm(commands, numbers)
+        position, count = 0, len(commands)
+        stops = iter([*sorted(suspects), count])
+        stop = next(stops)
+        while position < count:
+            if position == stop:
+                results.append(self._one(commands[position], numbers[position]))
+                position += 1
+                stop = next(stops)
+                continue
+            run = run_transfers(self.book, commands, position, stop)
+            if run is None:
+                results.append(self._one(commands[position], numbers[position]))
+                position += 1
+            else:
+                results.extend(self._seal_run(run, numbers[position : position + len(run.moved)]))
+                position += len(run.moved)
+        return results
+
+    def open_ledger(self) -> None:
+        """The ledger's first event."""
+        command = OpenLedger(key=OPENING_KEY, source=OPENING_SOURCE, name=self.name, policy=self._policy)
+        result = self._one(command, key_number(command.source, command.key))
+        if isinstance(result, Refusal):
+            raise result
+
+    def _seal_run(self, run: Run, numbers: list[int]) -> list[Posted]:
+        book, first = self.book, self.book.seq
+        bodies, hashes = seal_transfers(
+            run.moved, ledger=self.name, source=run.source, actor=run.actor, time=self.now, seq=first, prev=book.hash
+        )
+        book.seq += len(bodies)
+        book.hash = hashes[-1]
+        book.time = self.now
+        gathered = self._gathered
+        gathered.bodies += bodies
+        gathered.entries += run.entries
+        self._use_keys(numbers, first)
+        name, time = self.name, self.now
+        return [Posted(name, seq, hash, time) for seq, hash in enumerate(hashes, first)]
+
+    def _one(self, command: Command, number: int) -> Result:
+        try:
+            again = self._answer_again(command, number)
+            if again is not None:
+                return again
+            event = self._decide(command)
+            body, hash = seal(event, self.book.hash)
+        except Refusal as refusal:
+            return refusal
+        finally:
+            self.book.passing.clear()
+        book, gathered = self.book, self._gathered
+        apply(book, event, hash)
+        gathered.bodies.append(body)
+        for entry in event.entries:
+            id = book.pockets[entry.asset, entry.bucket][entry.account].id
+            gathered.entries.append((id, entry.version, event.seq, entry.amount, entry.before, entry.after))
+            if event.effective:
+                gathered.backdated.append((id, event.seq, event.effective, entry.amount))
+        gathered.references.extend((name, value, event.seq) for name, value in sorted(event.refs.items()))
+        self._use_keys([number], event.seq)
+        return Posted(self.name, event.seq, hash, event.time)
+
+    def _decide(self, command: Command) -> Event:
+        while True:
+            try:
+                return decide(self.book, command, self.now)
+            except NotLoaded as missing:
+                self._fetch(missing)
+
+    # ------------------------------------------------------------ idempotency
+
+    def _use_keys(self, numbers: list[int], first: int) -> None:
+        assert self._filter is not None
+        self._filter.add(numbers)
+        self._gathered.keys += zip(numbers, range(first, first + len(numbers)), strict=True)
+        unwritten = self._unwritten
+        for seq, number in enumerate(numbers, first):
+            unwritten.setdefault(number, []).append(seq)
+
+    def _confirm(self, commands: Sequence[Command], numbers: list[int]) -> set[int]:
+        """The positions of the commands whose key was used before, or stands twice in these commands."""
+        assert self._filter is not None
+        suspects = self._filter.suspects(numbers)
+        if not suspects:
+            return suspects
+        self._stored_keys = self._store.find_keys(self.name, [numbers[position] for position in suspects])
+        return {
+            position
+            for position in suspects
+            if numbers[position] in self._stored_keys
+            or numbers[position] in self._unwritten
+            or numbers.count(numbers[position]) > 1
+        }
+
+    def _answer_again(self, command: Command, number: int) -> Result | None:
+        """The first answer to this key, or a conflict; None for a new key."""
+        seqs = [*self._stored_keys.get(number, ()), *self._unwritten.get(number, ())]
+        for seq in seqs:
+            body = self._body(seq)
+            event = decode_event(body)
+            if event.source == command.source and event.idem == command.key:
+                if shows_request(event, command):
+                    return Posted(self.name, seq, leaf_hash(body), event.time, True)
+                return IdempotencyConflict(key=command.key, transaction=event.id)
+        return None
+
+    # ------------------------------------------------------------ loading
+
+    def _load(self) -> None:
+        if self._book is not None:
+            return
+        store, name = self._store, self.name
+        head = store.head(name)
+        book = Book(name)
+        if head is not None:
+            book.seq, book.hash, book.time, book.balances_made = head.seq, head.hash, head.time, head.balances
+            for kind in ALWAYS_LOADED:
+                for id, value in store.load_objects(name, kind).items():
+                    book.remember(kind, id, value)
+            self._taken = head
+        else:
+            self._taken = Head(0, book.hash, "", 0)
+        if self._filter is None:
+            self._filter = self._load_filter(head.seq if head else 0)
+        self._book = book
+
+    def _foresee(self, commands: Sequence[Command]) -> None:
+        """Load what the commands name, in one query each."""
+        try:
+            accounts = unknown_accounts(self.book, commands)
+            locks = unknown_locks(self.book, commands)
+        except (TypeError, AttributeError):  # something is not even text: deciding says what
+            return
+        self._know(accounts)
+        if locks:
+            found = self._store.load_objects(self.name, "lock", locks)
+            for id in locks:
+                self.book.remember("lock", id, found.get(id))
+
+    def _know(self, addresses: Sequence[str]) -> None:
+        if addresses:
+            for address, loaded in self._store.load_accounts(self.name, addresses).items():
+                self.book.know(address, loaded.declared, loaded.balances)
+
+    def _fetch(self, missing: NotLoaded) -> None:
+        kind, id = missing.kind, missing.id
+        if kind == "account":
+            self._know([id])
+        elif kind == "event":
+            self.book.remember("event", id, decode_event(self._body(id)))
+        elif kind == "history":
+            account, asset, bucket, effective = id
+            balance = self.book.balance(account, asset, bucket)
+            pending = [row for batch in [*self._in_flight, self._gathered] for row in batch.entries]
+            backdated = [row for batch in [*self._in_flight, self._gathered] for row in batch.backdated]
+            lowest = lowest_since(self._store, self.name, balance, effective, pending, backdated)
+            self.book.remember("history", id, lowest)
+        else:
+            self.book.remember(kind, id, self._store.load_objects(self.name, kind, [id]).get(id))
+
+    def _body(self, seq: int) -> bytes:
+        for batch in self._in_flight:
+            if batch.expected.seq <= seq < batch.head.seq:
+                return batch.bodies[seq - batch.expected.seq]
+        if seq >= self._taken.seq:
+            return self._gathered.bodies[seq - self._taken.seq]
+        body = self._store.event(self.name, seq)
+        if body is None:
+            raise LedgerCorrupt(where=f"event {self.name}/{seq}", problem="it is missing")
+        return body
+
+    # ------------------------------------------------------------ the key filter
+
+    def _load_filter(self, events: int) -> KeyFilter:
+        kept = self._store.kept(self.name, "keys")
+        loaded, first = None, 0
+        if kept is not None:
+            about = json.loads(kept)
+            bodies = [self._store.kept(self.name, f"keys/{index}") or b"" for index in range(about["segments"])]
+            if about["events"] <= events:
+                loaded, first = KeyFilter.load(bodies), about["events"]
+        if loaded is None:
+            loaded, first = KeyFilter(), 0
+        else:
+            self._saved_keys = loaded.sizes
+        loaded.add(number for number, _ in self._store.key_numbers(self.name, first))
+        return loaded
+
+    def save_filter(self) -> None:
+        """Write the key filter down if much of it is new; between rounds, with nothing in flight."""
+        if self._filter is None or self._in_flight or self._book is None:
+            return
+        sizes = self._filter.sizes
+        if sum(sizes) - sum(self._saved_keys) < max(KEYS_PER_SAVE, sizes[-1] // 16):
+            return
+        events = self.book.seq
+        for index, size in enumerate(sizes):
+            if index >= len(self._saved_keys) or self._saved_keys[index] != size:
+                self._store.keep(self.name, f"keys/{index}", self._filter.dump(index))
+        self._store.keep(self.name, "keys", json.dumps({"segments": len(sizes), "events": events}).encode())
+        self._saved_keys = sizes
+
+
+def _numbers(commands: Sequence[Command]) -> list[int]:
+    """The key number of each command; 0 for one whose key is not text, which deciding refuses."""
+    source = commands[0].source
+    try:
+        if all(command.source == source for command in commands):
+            return key_numbers(source, [command.key for command in commands])
+        return [key_number(command.source, command.key) for command in commands]
+    except (TypeError, AttributeError, UnicodeEncodeError):
+        return [_number(command) for command in commands]
+
+
+def _number(command: Command) -> int:
+    try:
+        return key_number(command.source, command.key)
+    except (TypeError, AttributeError, UnicodeEncodeError):
+        return 0

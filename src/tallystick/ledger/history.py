@@ -1,0 +1,55 @@
+"""Effective time: how balances stood, as we now know, and how low one has stood since a moment.
+
+An entry takes effect when it is recorded, unless it was back-dated. So what a balance was worth at an effective time
+is what had been recorded by then, plus what was back-dated to then or earlier later on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tallystick.kernel import Balance
+from tallystick.stores.base import EntryRow, Store
+
+Backdated = tuple[int, int, str, int]
+
+
+def lowest_since(
+    store: Store,
+    ledger: str,
+    balance: Balance,
+    effective: str,
+    pending: Iterable[EntryRow] = (),
+    pending_backdated: Iterable[Backdated] = (),
+) -> int:
+    """The lowest amount that a balance stands at from ``effective`` on, up to now, by effective time.
+
+    ``pending`` are entries that were decided but are not in the store yet. Cost: the balance's entries since then.
+    """
+    if not balance.id:
+        return 0
+    first = store.seq_at(ledger, effective)
+    rows = [row for row in store.entries(ledger, [balance.id], first, 2**62, 2**62)]
+    late = [row for row in store.backdated(ledger, [balance.id]) if row[1] >= first]
+    known = {row[2] for row in rows}
+    rows += [row for row in pending if row[0] == balance.id and row[2] not in known]
+    late += [row for row in pending_backdated if row[0] == balance.id and row[1] not in known]
+    amount = balance.amount - sum(row[3] for row in rows)
+    amount += sum(row[3] for row in late if row[2] <= effective)
+    late_seqs = {row[1] for row in late}
+    steps = [((row[2], 1), row[3]) for row in rows if row[2] not in late_seqs]
+    steps += [((store.seq_at(ledger, row[2]), 0), row[3]) for row in late if row[2] > effective]
+    lowest = amount
+    for _, change in sorted(steps):
+        amount += change
+        lowest = min(lowest, amount)
+    return lowest
+
+
+def late_changes(rows: Iterable[Backdated], effective: str, first: int, before: int) -> dict[int, int]:
+    """What back-dating added to each balance as of ``effective``: recorded from ``first`` up to before ``before``."""
+    changes: dict[int, int] = {}
+    for balance, seq, took_effect, amount in rows:
+        if first <= seq < before and took_effect <= effective:
+            changes[balance] = changes.get(balance, 0) + amount
+    return changes

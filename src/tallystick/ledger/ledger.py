@@ -1,0 +1,53 @@
+"""A ledger: one book with its own order, assets, accounts and policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from tallystick.clock import Clock
+from tallystick.ledger import audit
+from tallystick.ledger.acts import Acts
+from tallystick.ledger.desk import Desk
+from tallystick.ledger.views import Report
+from tallystick.ledger.writer import Writer
+from tallystick.stores.base import Store
+
+Progress = Callable[[int, int], None]
+"""Told (done, of how many) from time to time."""
+
+
+class Ledger(Acts):
+    """One ledger of a database; safe to use from any number of threads. See Acts for writing and Reads for reading.
+
+    It comes into being with its first posting.
+    """
+
+    def __init__(
+        self, store: Store, name: str, clock: Clock, policy: dict[str, Any], helper: ThreadPoolExecutor
+    ) -> None:
+        super().__init__(store, name, clock)
+        self._writer = Writer(store, Desk(store, name, clock, policy), helper)
+
+    def replay(self, progress: Progress | None = None) -> Report:
+        """Rebuild the book from the events alone and compare it with every projection; nothing is written."""
+        return audit.replay(self._store, self._name, progress)
+
+    def rebuild(self, progress: Progress | None = None) -> Report:
+        """Make every projection again from the events. The events are checked first; damaged ones rebuild nothing.
+
+        Not while others post: what they decide meanwhile is given up and asked again.
+        """
+        return audit.rebuild(self._store, self._name, progress)
+
+    def stats(self) -> dict[str, int]:
+        """Counts, and the bytes that the file takes."""
+        return self._store.stats(self._name)
+
+    def close(self) -> None:
+        """Answer what is under way, then refuse; the database closes its ledgers itself."""
+        self._writer.close()
+
+    def __repr__(self) -> str:
+        return f"<Ledger {self._name}>"

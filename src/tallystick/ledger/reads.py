@@ -1,0 +1,320 @@
+"""Reading a ledger: balances, registers, transactions, locks and the trial balance, now or as of a time.
+
+Two times matter: when something was *recorded* and when it took *effect*. ``recorded=T`` answers with what was known
+at T; ``as_of=T`` with what had taken effect by T, as known now; both together with what was known at the one about the
+other. Reads never raise for an account that was never used: it stands at zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from tallystick.accounts import Account, check_address, role_of
+from tallystick.clock import Clock, parse_time
+from tallystick.errors import InvalidInput, TransactionNotFound
+from tallystick.events import Event
+from tallystick.journal import decode_event, leaf_hash
+from tallystick.kernel import Lock, Policy
+from tallystick.ledger.history import late_changes
+from tallystick.ledger.views import (
+    AccountView,
+    BalanceView,
+    Line,
+    Page,
+    Transaction,
+    TrialBalance,
+    TrialRow,
+)
+from tallystick.stores.base import Head, Store, key_number
+
+MAX_LIMIT = 10_000
+"""The most items that one call answers."""
+
+
+class Reads:
+    """The reading half of a Ledger."""
+
+    def __init__(self, store: Store, name: str, clock: Clock) -> None:
+        self._store = store
+        self._name = name
+        self._clock = clock
+
+    # ------------------------------------------------------------ the ledger
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def head(self) -> Head:
+        """Where the ledger stands: ``seq`` is the next sequence number, ``hash`` the last event's."""
+        found = self._store.head(self._name)
+        return found if found is not None else Head(0, "0" * 64, "", 0)
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever posted."""
+        return self._store.head(self._name) is not None
+
+    @property
+    def policy(self) -> Policy:
+        """The rules now in force."""
+        found: Policy = self._store.load_objects(self._name, "policy").get("policy", Policy())
+        return found
+
+    # ------------------------------------------------------------ balances
+
+    def balances(self, account: str, *, as_of: str | None = None, recorded: str | None = None) -> list[BalanceView]:
+        """Every bucket that the account has used, in minor units."""
+        check_address(account)
+        return self._balances([account], as_of, recorded)
+
+    def balance(
+        self,
+        account: str,
+        asset: str,
+        bucket: str = "available",
+        *,
+        as_of: str | None = None,
+        recorded: str | None = None,
+    ) -> int:
+        """One balance in minor units; 0 if it was never used."""
+        for found in self.balances(account, as_of=as_of, recorded=recorded):
+            if found.asset == asset and found.bucket == bucket:
+                return found.amount
+        return 0
+
+    def available(self, account: str, asset: str) -> int:
+        """What the account may still spend, in minor units: what is available and what its limit allows.
+
+        Raises InvalidInput for an account without a floor, such as ``@issuance``, which may spend without end.
+        """
+        declared = self._declared(account)
+        if role_of(account) in ("issuance", "external") or (declared and declared.floorless):
+            raise InvalidInput(path="account", problem=f"{account} has no floor")
+        limit = declared.limits.get(asset, 0) if declared else 0
+        amount = self.balance(account, asset)
+        if limit and self.policy.commitment_mode != "ESCROWED":
+            amount += self.balance(account, asset, "held")
+        return max(amount + limit, 0)
+
+    def trial_balance(self, *, as_of: str | None = None, recorded: str | None = None) -> TrialBalance:
+        """Every balance that is not zero, debits and credits apart, and what each asset adds up to (zero)."""
+        rows, totals = [], dict[str, int]()
+        for found in self._balances(None, as_of, recorded):
+            totals[found.asset] = totals.get(found.asset, 0) + found.amount
+            if found.amount:
+                debit, credit = max(-found.amount, 0), max(found.amount, 0)
+                rows.append(TrialRow(found.account, found.asset, found.bucket, debit, credit))
+        return TrialBalance(rows, totals)
+
+    def _balances(self, accounts: Sequence[str] | None, as_of: str | None, recorded: str | None) -> list[BalanceView]:
+        before = None
+        if recorded is not None:
+            before = self._store.seq_at(self._name, parse_time(recorded, "recorded"))
+        if as_of is None:
+            rows = self._store.balances(self._name, before, accounts)
+            return [BalanceView(*row[:3], row[3].amount, row[3].version) for row in rows]
+        effective = parse_time(as_of, "as_of")
+        first = self._store.seq_at(self._name, effective)
+        before = self.head.seq if before is None else before
+        if before <= first:
+            rows = self._store.balances(self._name, before, accounts)
+            return [BalanceView(*row[:3], row[3].amount, row[3].version) for row in rows]
+        then = {row[:3]: row[3] for row in self._store.balances(self._name, first, accounts)}
+        known = self._store.balances(self._name, before, accounts)
+        late = late_changes(
+            self._store.backdated(self._name, None if accounts is None else [row[3].id for row in known]),
+            effective,
+            first,
+            before,
+        )
+        found = []
+        for *place, balance in known:
+            earlier = then.get(tuple(place))  # type: ignore[call-overload]
+            amount = (earlier.amount if earlier else 0) + late.get(balance.id, 0)
+            if earlier or balance.id in late:
+                found.append(BalanceView(*place, amount, balance.version))
+        return found
+
+    # ------------------------------------------------------------ accounts and locks
+
+    def account(self, address: str) -> AccountView | None:
+        """What is known of an account, or None if it was neither declared nor used."""
+        declared = self._declared(address)
+        balances = self.balances(address)
+        if declared is None and not balances:
+            return None
+        return AccountView(declared or Account(address=address), balances)
+
+    def accounts(self, prefix: str = "", *, after: str = "", limit: int = 1_000) -> list[str]:
+        """Addresses that begin with ``prefix``, in order, after ``after``; at most ``limit``."""
+        return self._store.accounts(self._name, prefix, after, _check_limit(limit))
+
+    def members(self, asset: str) -> list[Account]:
+        """The declared accounts of holders that have a debt limit in this asset."""
+        declared = self._store.load_objects(self._name, "account")
+        return [
+            account
+            for _, account in sorted(declared.items())
+            if asset in account.limits and role_of(account.address) == "holder"
+        ]
+
+    def hold_by_id(self, id: str) -> Lock | None:
+        """A hold, stake, bet or commitment, or None. One whose time has passed reads as expired, swept or not."""
+        found = self._store.load_objects(self._name, "lock", [id]).get(id)
+        return None if found is None else self._as_of_now(found)
+
+    def locks(
+        self, *, kind: str = "", account: str = "", state: str = "", after: str = "", limit: int = 1_000
+    ) -> list[Lock]:
+        """Holds, stakes, bets and commitments (or one ``kind``), oldest first, after the id ``after``.
+
+        ``state`` is active, partially_captured, captured, released, expired, partially_slashed, slashed, settled,
+        rolled_back, fulfilled or cancelled.
+        """
+        _check_limit(limit)
+        found: list[Lock] = []
+        while len(found) < limit:
+            page = self._store.locks(self._name, kind=kind, account=account, after=after, limit=MAX_LIMIT)
+            read = [self._as_of_now(lock) for lock in page]
+            found += [lock for lock in read if state in ("", lock.state)][: limit - len(found)]
+            if len(page) < MAX_LIMIT:
+                break
+            after = page[-1].id
+        return found
+
+    def due_holds(self, now: str, limit: int) -> list[Lock]:
+        """Open holds whose time has passed by ``now``, the longest due first."""
+        return self._store.locks(self._name, kind="hold", due=now, limit=_check_limit(limit))
+
+    def _as_of_now(self, lock: Lock) -> Lock:
+        if lock.is_open and lock.expires and lock.expires <= self._clock():
+            return msgspec.structs.replace(lock, state="expired")
+        return lock
+
+    def _declared(self, address: str) -> Account | None:
+        check_address(address)
+        found: Account | None = self._store.load_objects(self._name, "account", [address]).get(address)
+        return found
+
+    # ------------------------------------------------------------ transactions
+
+    def transaction(self, id: str | int) -> Transaction:
+        """The event with this id (``main/12``) or number. Raises TransactionNotFound."""
+        seq = id if isinstance(id, int) else self._seq(id)
+        body = self._store.event(self._name, seq) if seq >= 0 else None
+        if body is None:
+            raise TransactionNotFound(transaction=id)
+        return _transaction(body)
+
+    def by_key(self, key: str, source: str = "local") -> Transaction | None:
+        """The event that this idempotency key brought about, or None."""
+        number = key_number(source, key)
+        for seq in self._store.find_keys(self._name, [number]).get(number, ()):
+            found = self.transaction(seq)
+            if found.key == key and found.source == source:
+                return found
+        return None
+
+    def by_reference(self, name: str, value: str) -> list[Transaction]:
+        """The events that bear this causal reference, oldest first."""
+        return [self.transaction(seq) for seq in self._store.references(self._name, name, value)]
+
+    def events(self, after: int = -1, limit: int = 1_000) -> list[Transaction]:
+        """The events with a sequence number above ``after``, in order; at most ``limit``."""
+        return [_transaction(body) for body in self._store.events(self._name, after + 1, _check_limit(limit))]
+
+    def _seq(self, id: str) -> int:
+        ledger, _, seq = str(id).rpartition("/")
+        return int(seq) if ledger == self._name and seq.isascii() and seq.isdigit() and len(seq) < 19 else -1
+
+    # ------------------------------------------------------------ the register
+
+    def register(
+        self,
+        account: str,
+        *,
+        asset: str = "",
+        bucket: str = "",
+        start: str | None = None,
+        end: str | None = None,
+        after: str = "",
+        limit: int = 1_000,
+    ) -> Page:
+        """The entries of an account in order, recorded in [start, end), behind the cursor ``after``."""
+        check_address(account)
+        _check_limit(limit)
+        wanted = {
+            number.id: (found_asset, found_bucket)
+            for _, found_asset, found_bucket, number in self._store.balances(self._name, None, [account])
+            if asset in ("", found_asset) and bucket in ("", found_bucket)
+        }
+        first = 0 if start is None else self._first_at(start, "start")
+        before = self.head.seq if end is None else self._first_at(end, "end")
+        seq, index = _read_cursor(after)
+        first = max(first, seq)
+        rows = self._store.entries(self._name, list(wanted), first, before, limit + 3 * len(wanted) + 1)
+        lines = [
+            line
+            for event_seq in sorted({row[2] for row in rows})
+            for line in self._lines(event_seq, account, set(wanted.values()))
+            if (line.seq, line.index) > (seq, index)
+        ]
+        more = len(lines) > limit
+        lines = lines[:limit]
+        return Page(lines, f"{lines[-1].seq}.{lines[-1].index}" if more else "")
+
+    def _first_at(self, time: str, path: str) -> int:
+        """The number of the first event recorded at this time or later."""
+        just_before = parse_time(time, path)[:-1]  # without its Z it sorts before itself and after all that is earlier
+        return self._store.seq_at(self._name, just_before)
+
+    def _lines(self, seq: int, account: str, wanted: Iterable[tuple[str, str]]) -> list[Line]:
+        found = self.transaction(seq)
+        event: Event = found.event
+        return [
+            Line(
+                id=event.id,
+                seq=seq,
+                index=index,
+                hash=found.hash,
+                time=event.time,
+                effective=event.effective_time,
+                type=event.type,
+                account=account,
+                asset=entry.asset,
+                bucket=entry.bucket,
+                amount=entry.amount,
+                before=entry.before,
+                after=entry.after,
+                version=entry.version,
+                refs=event.refs,
+                reason=event.data.get("reason", ""),
+            )
+            for index, entry in enumerate(event.entries)
+            if entry.account == account and (entry.asset, entry.bucket) in wanted
+        ]
+
+
+def _transaction(body: bytes) -> Transaction:
+    return Transaction(decode_event(body), leaf_hash(body))
+
+
+def _read_cursor(cursor: str) -> tuple[int, int]:
+    if not cursor:
+        return -1, -1
+    seq, _, index = cursor.partition(".")
+    if not (seq.isdigit() and index.isdigit() and cursor.isascii() and len(cursor) < 30):
+        raise InvalidInput(path="after", problem=f"{cursor!r} is not a cursor")
+    return int(seq), int(index)
+
+
+def _check_limit(limit: int) -> int:
+    if type(limit) is not int or not 0 < limit <= MAX_LIMIT:
+        raise InvalidInput(path="limit", problem=f"{limit!r} is not 1 to {MAX_LIMIT}")
+    return limit
+
+

@@ -1,0 +1,312 @@
+"""The writer: how the commands of many callers become few commits.
+
+Callers queue their jobs. The first one leads: it decides everything that is queued against the book in memory, seals
+it, and has it stored in ONE commit (group commit); then each caller gets its answers. A lone caller leads itself, so
+no thread stands between it and the disk. While one round is being stored the next is decided already; if storing
+fails, what was decided on top of it is given up too, and the book is read again.
+
+A long round is stored while it is decided: its parts go to a helper thread, whose statements run without Python.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import chain
+
+from tallystick.commands import Command
+from tallystick.errors import BatchAborted, Closed, Fault, Overloaded, Refusal, Unavailable
+from tallystick.ledger.desk import Desk, Result
+from tallystick.stores.base import PART_BITS, Batch, HeadMoved, Store
+
+MAX_COMMANDS_PER_ROUND = 8_192
+MAX_QUEUED = 65_536
+"""Commands that may wait for one ledger; one job alone may be larger."""
+STREAMED_FROM = 2_048
+"""A round of so many commands is stored while it is decided."""
+OVERLAPPED_FROM = 1_024
+"""So many waiting commands are decided while the round before them is still being stored."""
+PART = 1_024
+"""Commands that are decided before they are handed over."""
+MAX_ATTEMPTS = 10
+"""How often a job is decided anew because other processes wrote first."""
+
+
+class Job:
+    """The commands of one call, and what became of them."""
+
+    def __init__(self, commands: Sequence[Command], *, atomic: bool, dry_run: bool) -> None:
+        self.commands = commands
+        self.atomic = atomic
+        self.dry_run = dry_run
+        self.results: list[Result] = []
+        self.failure: Exception | None = None
+        self.done = False
+        self.turn = threading.Lock()
+        self.turn.acquire()
+
+    @property
+    def whole(self) -> bool:
+        """Whether it must be taken back as a whole if it comes to nothing."""
+        return self.atomic or self.dry_run
+
+
+class Writer:
+    """One ledger's writer. Safe to use from any number of threads."""
+
+    def __init__(self, store: Store, desk: Desk, helper: ThreadPoolExecutor) -> None:
+        self._store = store
+        self._desk = desk
+        self._helper = helper
+        self._mutex = threading.Lock()
+        self._queue: list[Job] = []
+        self._queued = 0
+        self._led = False
+        self._closed = False
+        self._turns = threading.Condition()
+        self._begun = 0
+        self._finished = 0
+        self._broken = False
+        self._durable: list[Batch] = []
+        self._upkept = 0
+
+    def submit(self, commands: Sequence[Command], *, atomic: bool = False, dry_run: bool = False) -> list[Result]:
+        """Decide and store these commands; one result each, in order.
+
+        Raises BatchAborted for an atomic job of which one command was refused, and Faults: then nothing was posted,
+        or, if the store lost its answer, asking again with the same keys tells.
+        """
+        for _ in range(MAX_ATTEMPTS):
+            job = Job(commands, atomic=atomic, dry_run=dry_run)
+            self._enter(job)
+            if not job.done:
+                self._lead(job)
+            if isinstance(job.failure, HeadMoved):
+                continue
+            if job.failure is not None:
+                raise job.failure
+            return job.results
+        raise Unavailable(reason="other writers kept coming first")
+
+    def close(self) -> None:
+        """Refuse new jobs, wait for those under way, and keep what makes the next start fast."""
+        with self._mutex:
+            self._closed = True
+        with self._turns:
+            self._turns.wait_for(lambda: not self._led and self._finished == self._begun)
+        if not self._broken:
+            self._desk.stored(self._take_durable())
+            self._desk.save_filter()
+
+    # ------------------------------------------------------------ queueing
+
+    def _enter(self, job: Job) -> None:
+        """Queue the job, and wait until another leader has done it or it is its turn to lead."""
+        with self._mutex:
+            if self._closed:
+                raise Closed()
+            if self._queue and self._queued + len(job.commands) > MAX_QUEUED:
+                raise Overloaded(queued=self._queued, limit=MAX_QUEUED)
+            self._queue.append(job)
+            self._queued += len(job.commands)
+            if not self._led:
+                self._led = True
+                return
+        job.turn.acquire()
+
+    def _await_company(self) -> None:
+        """While a round is being stored, small jobs gather for one commit; only much work is decided meanwhile."""
+        with self._turns:
+            self._turns.wait_for(
+                lambda: self._finished == self._begun
+                or (self._queued >= OVERLAPPED_FROM and self._finished >= self._begun - 1)
+            )
+
+    def _next_jobs(self) -> list[Job]:
+        with self._mutex:
+            count, size = 0, 0
+            for job in self._queue:
+                if count and size + len(job.commands) > MAX_COMMANDS_PER_ROUND:
+                    break
+                count, size = count + 1, size + len(job.commands)
+            jobs = self._queue[:count]
+            del self._queue[:count]
+            self._queued -= size
+            return jobs
+
+    def _hand_over(self) -> None:
+        """Wake the first that waits, to lead the next round."""
+        with self._mutex:
+            if self._queue:
+                self._queue[0].turn.release()
+                return
+            self._led = False
+        with self._turns:
+            self._turns.notify_all()
+
+    # ------------------------------------------------------------ leading a round
+
+    def _lead(self, own: Job) -> None:
+        self._await_company()
+        jobs = self._next_jobs()
+        try:
+            self._round(jobs)
+        except BaseException as error:
+            for job in jobs:
+                job.failure = job.failure or _as_failure(error)
+            if not isinstance(error, (Fault, HeadMoved)):
+                raise
+        finally:
+            for job in jobs:
+                job.done = True
+                if job is not own:
+                    job.turn.release()
+
+    def _round(self, jobs: list[Job]) -> None:
+        """Decide the jobs, let the next leader go on, and store what was decided in its turn."""
+        ticket = self._begin()
+        stored: Future[None] | None = None
+        try:
+            if len(jobs) == 1 and not jobs[0].whole and len(jobs[0].commands) >= STREAMED_FROM:
+                parts: queue.SimpleQueue[Batch | BaseException | None] = queue.SimpleQueue()
+                stored = self._helper.submit(self._store_in_turn, ticket, _until_none(parts))
+                self._decide_in_parts(jobs[0], parts)
+                batches: list[Batch] = []
+            else:
+                batches = self._decide(jobs)
+        except BaseException as error:
+            if stored is None:
+                self._fail(ticket)
+            else:
+                parts.put(error)
+                wait([stored])
+            raise
+        finally:
+            self._hand_over()
+        if stored is not None:
+            stored.result()
+        else:
+            self._store_in_turn(ticket, batches)
+
+    def _begin(self) -> int:
+        """A place in the order of rounds, with the desk ready: read again if a round has failed."""
+        with self._turns:
+            if self._broken:
+                self._turns.wait_for(lambda: self._finished == self._begun)
+                self._desk.drop()
+                self._durable.clear()
+                self._broken = False
+            ticket = self._begun
+            self._begun += 1
+            idle = self._finished == ticket
+        self._desk.stored(self._take_durable())
+        if idle:
+            self._upkeep()
+        return ticket
+
+    def _take_durable(self) -> list[Batch]:
+        with self._turns:
+            durable, self._durable = self._durable, []
+        return durable
+
+    def _upkeep(self) -> None:
+        """Between rounds: keep memory bounded, and at every new part of the journal what makes reads and starts fast."""
+        self._desk.trim()
+        part = self._desk.position >> PART_BITS
+        if part != self._upkept:
+            self._upkept = part
+            self._desk.save_filter()
+            self._store.snapshot(self._desk.name)
+
+    # ------------------------------------------------------------ deciding
+
+    def _decide(self, jobs: list[Job]) -> list[Batch]:
+        self._desk.begin()
+        for job in jobs:
+            self._decide_job(job)
+        batch = self._desk.take()
+        return [batch] if batch else []
+
+    def _decide_job(self, job: Job) -> None:
+        desk = self._desk
+        if not job.whole and desk.position:
+            job.results = desk.decide(job.commands)
+            return
+        save = desk.save()
+        if not desk.position:
+            desk.open_ledger()
+        job.results = desk.decide(job.commands)
+        refused = [index for index, result in enumerate(job.results) if isinstance(result, Refusal)]
+        if job.atomic and refused:
+            first = job.results[refused[0]]
+            job.failure = BatchAborted(index=refused[0], reason=str(first), refusal=first.to_dict())  # type: ignore[union-attr]
+        if job.dry_run or job.failure or len(refused) == len(job.results):
+            desk.restore(save)
+        desk.release(save)
+
+    def _decide_in_parts(self, job: Job, parts: queue.SimpleQueue[Batch | BaseException | None]) -> None:
+        desk = self._desk
+        desk.begin()
+        for start in range(0, len(job.commands), PART):
+            part = Job(job.commands[start : start + PART], atomic=False, dry_run=False)
+            self._decide_job(part)
+            job.results += part.results
+            batch = desk.take()
+            if batch is not None:
+                parts.put(batch)
+                time.sleep(0)  # lets go of the interpreter, which the helper needs for an instant to begin
+        parts.put(None)
+
+    # ------------------------------------------------------------ storing
+
+    def _store_in_turn(self, ticket: int, batches: Iterable[Batch]) -> None:
+        with self._turns:
+            self._turns.wait_for(lambda: self._finished == ticket)
+            broken = self._broken
+        if broken:
+            self._fail(ticket)
+            raise HeadMoved
+        kept: list[Batch] = []
+        try:
+            passed = _noted(batches, kept)
+            first = next(passed, None)
+            if first is not None:
+                self._store.append(chain([first], passed))
+        except BaseException:
+            self._fail(ticket)
+            raise
+        with self._turns:
+            self._durable += kept
+            self._finished += 1
+            self._turns.notify_all()
+
+    def _fail(self, ticket: int) -> None:
+        """The round came to nothing: so does every round that was decided after it."""
+        with self._turns:
+            self._turns.wait_for(lambda: self._finished == ticket)
+            self._broken = True
+            self._finished += 1
+            self._turns.notify_all()
+
+
+def _until_none(parts: queue.SimpleQueue[Batch | BaseException | None]) -> Iterator[Batch]:
+    while (part := parts.get()) is not None:
+        if isinstance(part, BaseException):
+            raise part
+        yield part
+
+
+def _noted(batches: Iterable[Batch], kept: list[Batch]) -> Iterator[Batch]:
+    for batch in batches:
+        kept.append(batch)
+        yield batch
+
+
+def _as_failure(error: BaseException) -> Exception:
+    """What the callers of a failed round are told."""
+    if isinstance(error, (Fault, HeadMoved)):
+        return error
+    return Unavailable(reason=f"the writer was stopped by {type(error).__name__}: {error}")

@@ -1,0 +1,184 @@
+"""What a store must do: keep the journal for ever, find its projections, and promise nothing that it cannot keep.
+
+A store knows no accounting. It is given a batch of sealed events with the rows derived from them, and makes all of it
+durable in one step or none of it. One contract suite runs over every store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct, field
+
+from tallystick.accounts import Account
+from tallystick.kernel import Balance, Lock, Policy, Record, Reversal
+
+PART_BITS = 15
+"""Entries and keys are partitioned by sequence range, 2^15 events a part, so that the index being written stays small."""
+
+OBJECT_TYPES: dict[str, Any] = {
+    "account": Account,
+    "asset": Record,
+    "attestation": Record,
+    "charge": Record,
+    "ledger": Record,
+    "lock": Lock,
+    "period": Record,
+    "policy": Policy,
+    "reserve": Record,
+    "reversal": Reversal,
+    "signing_key": Record,
+    "type": Record,
+}
+"""What an object of each kind is."""
+
+
+class Head(Struct, frozen=True):
+    """Where a ledger stands: the next sequence number, the last event's hash and time, and the balances made so far."""
+
+    seq: int
+    hash: str
+    time: str
+    balances: int
+
+
+EntryRow = tuple[int, int, int, int, int, int]
+"""(balance id, version, seq, amount, before, after)."""
+
+BalanceRow = tuple[int, str, str, str]
+"""(balance id, account, asset, bucket)."""
+
+
+class Batch(Struct, kw_only=True):
+    """Sealed events and all that is derived from them, to be kept in one step behind ``expected``."""
+
+    ledger: str
+    expected: Head
+    head: Head
+    bodies: list[bytes]
+    entries: list[EntryRow] = field(default_factory=list)
+    balances: list[BalanceRow] = field(default_factory=list)
+    keys: list[tuple[int, int]] = field(default_factory=list)
+    """(key_number, seq) of each event."""
+    objects: list[tuple[str, str, Any]] = field(default_factory=list)
+    """(kind, id, value): the new value of each object that changed."""
+    references: list[tuple[str, str, int]] = field(default_factory=list)
+    """(name, value, seq) of each causal reference."""
+    backdated: list[tuple[int, int, str, int]] = field(default_factory=list)
+    """(balance id, seq, effective time, amount) of each entry that took effect before it was recorded."""
+
+
+class HeadMoved(Exception):
+    """Another writer appended first: read its events and decide again."""
+
+
+class LoadedAccount(Struct, frozen=True):
+    """All that a book must know of an account."""
+
+    declared: Account | None
+    balances: list[tuple[str, str, Balance]]
+
+
+class Store(Protocol):
+    """The interface of every store. Times are journal times, amounts minor units, sequence numbers from 0.
+
+    Methods raise Unavailable when a retry can help and LedgerCorrupt when what is stored is not what was written.
+    """
+
+    def ledgers(self) -> list[str]:
+        """The names of the ledgers here, sorted."""
+
+    def head(self, ledger: str) -> Head | None:
+        """Where the ledger stands, or None if there is no such ledger."""
+
+    def append(self, batches: Iterable[Batch]) -> None:
+        """Keep batches that follow one another, durably, all of them or none, in one commit.
+
+        They are taken one by one as they come, so that the next can be decided while one is being written. Raises
+        HeadMoved if the ledger is not at the first one's ``expected``; what the iterable raises leaves nothing behind.
+        """
+
+    def load_accounts(self, ledger: str, addresses: Sequence[str]) -> dict[str, LoadedAccount]:
+        """All of these accounts as they stand; one that was never used or declared has neither record nor balances."""
+
+    def load_objects(self, ledger: str, kind: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
+        """Objects of one kind by id: these, or all. What does not exist is left out."""
+
+    def find_keys(self, ledger: str, numbers: Sequence[int]) -> dict[int, list[int]]:
+        """For each of these key numbers that was used, the sequence numbers of the events that bear it."""
+
+    def key_numbers(self, ledger: str, first: int = 0) -> Iterator[tuple[int, int]]:
+        """(key number, seq) of every event from ``first`` on, in no promised order within a part."""
+
+    def events(self, ledger: str, first: int, limit: int) -> list[bytes]:
+        """The bytes of up to ``limit`` events from number ``first``, checked against their hashes."""
+
+    def event(self, ledger: str, seq: int) -> bytes | None:
+        """The bytes of one event, checked against their hash, or None if there is none."""
+
+    def seq_at(self, ledger: str, time: str) -> int:
+        """How many events were recorded up to and including this time."""
+
+    def balances(
+        self, ledger: str, before: int | None = None, accounts: Sequence[str] | None = None
+    ) -> list[tuple[str, str, str, Balance]]:
+        """(account, asset, bucket, balance) sorted, as it stood before event number ``before`` (None: now)."""
+
+    def entries(
+        self, ledger: str, balance_ids: Sequence[int], first: int, before: int, limit: int
+    ) -> list[EntryRow]:
+        """Entries of these balances with first <= seq < before, in order of (seq, balance id), up to ``limit``."""
+
+    def backdated(self, ledger: str, balance_ids: Sequence[int] | None = None) -> list[tuple[int, int, str, int]]:
+        """(balance id, seq, effective, amount) of every back-dated entry of these balances (None: of all)."""
+
+    def references(self, ledger: str, name: str, value: str) -> list[int]:
+        """The sequence numbers of the events with this causal reference, ascending."""
+
+    def locks(
+        self, ledger: str, *, kind: str = "", account: str = "", state: str = "", due: str = "", after: str = "", limit: int
+    ) -> list[Lock]:
+        """Locks in the order of their ids' places, after the id ``after``; ``due``: open ones that expire up to then."""
+
+    def accounts(self, ledger: str, prefix: str, after: str, limit: int) -> list[str]:
+        """Addresses that were declared or used, that begin with ``prefix``, sorted, after ``after``."""
+
+    def rebuild(self, batches: Iterable[Batch]) -> None:
+        """Replace every projection of one ledger by what these batches say (their events are kept as they are)."""
+
+    def snapshot(self, ledger: str) -> bool:
+        """Write a snapshot of the balances if enough was posted since the last; whether one was written."""
+
+    def kept(self, ledger: str, name: str) -> bytes | None:
+        """Bytes that were kept under this name, or None."""
+
+    def keep(self, ledger: str, name: str, body: bytes) -> None:
+        """Keep bytes for speed alone, in place of those before; losing them loses nothing."""
+
+    def check(self) -> list[str]:
+        """What the storage engine itself finds wrong with its file; empty when all is well."""
+
+    def stats(self, ledger: str) -> dict[str, int]:
+        """Counts and bytes, for people."""
+
+    def close(self) -> None:
+        """Let go of everything. Closing twice is no error."""
+
+
+def key_numbers(source: str, keys: Iterable[str]) -> list[int]:
+    """The 63-bit numbers under which (source, key) is indexed; equal numbers are told apart by reading the events."""
+    blake2b, from_bytes, prefix = hashlib.blake2b, int.from_bytes, f"{source}\0".encode()
+    return [from_bytes(blake2b(prefix + key.encode(), digest_size=8).digest(), "big") >> 1 for key in keys]
+
+
+def key_number(source: str, key: str) -> int:
+    """The number of one key."""
+    return key_numbers(source, (key,))[0]
+
+
+def lock_place(id: str) -> str:
+    """A lock's id in an order that follows the journal: by the sequence number where the id has one."""
+    prefix, _, seq = id.rpartition("/")
+    return f"{prefix}/{int(seq):019d}" if seq.isdigit() else id

@@ -1,0 +1,85 @@
+"""Chunks: how several events share one stored row, and how they are read back and checked.
+
+A row holds up to 256 consecutive events, joined by line feeds; canonical JSON holds none. The row keeps the hash of
+its last event, and each event names the hash of the one before, so every byte of a row is vouched for.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tallystick.errors import LedgerCorrupt
+from tallystick.journal import leaf_hash
+from tallystick.journal.chain import GENESIS
+from tallystick.stores.base import Head
+
+EVENTS_PER_ROW = 256
+PLAIN = 0
+EMPTY_HEAD = Head(0, GENESIS, "", 0)
+
+
+def pack(first: int, bodies: list[bytes]) -> tuple[bytes, str]:
+    """One blob of events from number ``first`` on, and where its rows lie in it, as JSON.
+
+    Each row: [first seq, count, hash of the last, encoding, start (from 1), length].
+    """
+    rows, start, packed = [], 1, []
+    for index in range(0, len(bodies), EVENTS_PER_ROW):
+        part = bodies[index : index + EVENTS_PER_ROW]
+        body = b"\n".join(part)
+        rows.append((first + index, len(part), leaf_hash(part[-1]), PLAIN, start, len(body)))
+        packed.append(body)
+        start += len(body)
+    return b"".join(packed), msgspec.json.encode(rows).decode()
+
+
+def unpack(ledger: str, seq: int, count: int, hash: str, encoding: int, body: bytes) -> list[bytes]:
+    """The events of a row, each checked against the next one's ``prev``, the last against the row's hash."""
+    bodies = _split(ledger, seq, count, encoding, body)
+    for number, (event, following) in enumerate(zip(bodies, bodies[1:], strict=False), start=seq):
+        if _names(following) != leaf_hash(event):
+            raise _altered(ledger, number)
+    if leaf_hash(bodies[-1]) != hash:
+        raise _altered(ledger, seq + count - 1)
+    return bodies
+
+
+def pick(ledger: str, wanted: int, seq: int, count: int, hash: str, encoding: int, body: bytes) -> bytes:
+    """One event of a row, checked."""
+    bodies = _split(ledger, seq, count, encoding, body)
+    index = wanted - seq
+    event = bodies[index]
+    if leaf_hash(event) != (hash if index == count - 1 else _names(bodies[index + 1])):
+        raise _altered(ledger, wanted)
+    return event
+
+
+def statements(script: str) -> list[str]:
+    """The statements of a script; a trigger's body, which has a semicolon of its own, ends with END."""
+    found, pending = [], ""
+    for line in script.splitlines():
+        if line.startswith("--"):
+            continue
+        pending += line + "\n"
+        text = pending.rstrip()
+        if text.endswith(";") and ("TRIGGER" not in text or text.startswith("DROP") or text.endswith("END;")):
+            found.append(text)
+            pending = ""
+    return found
+
+
+def _names(body: bytes) -> str:
+    """The hash that an event names as the one before: ``prev`` is its last key but a few, and appears once as such."""
+    start = body.rfind(b'"prev":"') + 8
+    return body[start : start + 64].decode("ascii", "replace")
+
+
+def _split(ledger: str, seq: int, count: int, encoding: int, body: bytes) -> list[bytes]:
+    bodies = body.split(b"\n")
+    if encoding != PLAIN or len(bodies) != count:
+        raise LedgerCorrupt(where=f"event {ledger}/{seq}", problem=f"its row does not hold {count} events", seq=seq)
+    return bodies
+
+
+def _altered(ledger: str, seq: int) -> LedgerCorrupt:
+    return LedgerCorrupt(where=f"event {ledger}/{seq}", problem="its bytes do not match its hash", seq=seq)

@@ -1,0 +1,158 @@
+-- Every statement that the SQLite store makes, by name. Lists come in as JSON arrays.
+
+-- name: add_ledger
+INSERT INTO ledger (name) VALUES (?);
+
+-- name: ledgers
+SELECT name, id FROM ledger ORDER BY name;
+
+-- name: head
+SELECT seq + count, hash, time FROM event WHERE ledger = ? ORDER BY seq DESC LIMIT 1;
+
+-- name: balances_made
+SELECT coalesce(max(id), 0) FROM balance WHERE ledger = ?;
+
+-- name: add_events
+-- Rows of events cut out of one blob: [seq, count, hash, encoding, start, length].
+INSERT INTO event (ledger, seq, count, time, hash, encoding, body)
+SELECT :ledger, value ->> 0, value ->> 1, :time, value ->> 2, value ->> 3, substr(:bodies, value ->> 4, value ->> 5)
+FROM json_each(:rows);
+
+-- name: add_balances
+INSERT INTO balance (ledger, id, account, asset, bucket)
+SELECT :ledger, value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(:rows);
+
+-- name: add_entries
+INSERT INTO entry (ledger, part, balance, version, seq, amount, before, after)
+SELECT :ledger, (value ->> 2) >> :bits, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
+FROM json_each(:rows);
+
+-- name: add_keys
+INSERT INTO idempotency (ledger, part, number, seq)
+SELECT :ledger, (value ->> 1) >> :bits, value ->> 0, value ->> 1 FROM json_each(:rows);
+
+-- name: add_references
+INSERT INTO reference (ledger, part, name, value, seq)
+SELECT :ledger, (value ->> 2) >> :bits, value ->> 0, value ->> 1, value ->> 2 FROM json_each(:rows);
+
+-- name: add_backdated
+INSERT INTO backdated (ledger, balance, seq, effective, amount)
+SELECT :ledger, value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(:rows);
+
+-- name: put_object
+INSERT OR REPLACE INTO object (ledger, kind, id, place, account, state, expires, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: event_rows
+SELECT seq, count, time, hash, encoding, body FROM event
+WHERE ledger = :ledger AND seq < :before
+  AND seq >= coalesce((SELECT max(seq) FROM event WHERE ledger = :ledger AND seq <= :first), 0)
+ORDER BY seq;
+
+-- name: event_row_before
+-- The last stored row that begins at or before an event number.
+SELECT seq, count, time, hash, encoding, body FROM event WHERE ledger = ? AND seq <= ? ORDER BY seq DESC LIMIT 1;
+
+-- name: event_row_time
+SELECT seq, count, time FROM event WHERE ledger = ? AND seq <= ? ORDER BY seq DESC LIMIT 1;
+
+-- name: balances_by_account
+SELECT id, account, asset, bucket FROM balance
+WHERE ledger = ? AND account IN (SELECT value FROM json_each(?));
+
+-- name: all_balances
+SELECT id, account, asset, bucket FROM balance WHERE ledger = ?;
+
+-- name: latest_of
+-- The last entry of each of these balances in one part, before an event number.
+SELECT e.balance, e.version, e.before, e.amount, e.after
+FROM json_each(:balances) AS wanted
+JOIN entry AS e ON e.ledger = :ledger AND e.part = :part AND e.balance = wanted.value
+ AND e.version = (
+    SELECT version FROM entry
+    WHERE ledger = :ledger AND part = :part AND balance = wanted.value AND seq < :before
+    ORDER BY version DESC LIMIT 1
+ );
+
+-- name: latest_of_all
+-- The last entry of every balance in one part, before an event number (bare columns follow max() in SQLite).
+SELECT balance, max(version), before, amount, after FROM entry
+WHERE ledger = :ledger AND part = :part AND seq < :before GROUP BY balance;
+
+-- name: snapshot_part
+SELECT max(part) FROM snapshot_point WHERE ledger = ? AND part <= ?;
+
+-- name: snapshot_of
+SELECT balance, version, after FROM snapshot
+WHERE ledger = ? AND part = ? AND balance IN (SELECT value FROM json_each(?));
+
+-- name: snapshot_of_all
+SELECT balance, version, after FROM snapshot WHERE ledger = ? AND part = ?;
+
+-- name: add_snapshot
+INSERT OR REPLACE INTO snapshot (ledger, part, balance, version, after) VALUES (?, ?, ?, ?, ?);
+
+-- name: add_snapshot_point
+INSERT OR REPLACE INTO snapshot_point (ledger, part) VALUES (?, ?);
+
+-- name: entries_in_part
+SELECT balance, version, seq, amount, before, after FROM entry
+WHERE ledger = :ledger AND part = :part AND balance IN (SELECT value FROM json_each(:balances))
+  AND seq >= :first AND seq < :before
+ORDER BY seq, balance LIMIT :limit;
+
+-- name: backdated_of
+SELECT balance, seq, effective, amount FROM backdated
+WHERE ledger = ? AND balance IN (SELECT value FROM json_each(?)) ORDER BY seq, balance;
+
+-- name: backdated_of_all
+SELECT balance, seq, effective, amount FROM backdated WHERE ledger = ? ORDER BY seq, balance;
+
+-- name: keys_in_part
+SELECT number, seq FROM idempotency
+WHERE ledger = ? AND part = ? AND number IN (SELECT value FROM json_each(?));
+
+-- name: all_keys_in_part
+SELECT number, seq FROM idempotency WHERE ledger = ? AND part = ?;
+
+-- name: references_in_part
+SELECT seq FROM reference WHERE ledger = ? AND part = ? AND name = ? AND value = ? ORDER BY seq;
+
+-- name: objects
+SELECT id, body FROM object WHERE ledger = ? AND kind = ?;
+
+-- name: objects_by_id
+SELECT id, body FROM object WHERE ledger = ? AND kind = ? AND id IN (SELECT value FROM json_each(?));
+
+-- name: locks
+SELECT body FROM object
+WHERE ledger = :ledger AND kind = 'lock' AND place > :after AND (:state = '' OR state = :state)
+ORDER BY place;
+
+-- name: locks_of_account
+SELECT body FROM object
+WHERE ledger = :ledger AND kind = 'lock' AND account = :account AND place > :after AND (:state = '' OR state = :state)
+ORDER BY place;
+
+-- name: locks_due
+SELECT body FROM object
+WHERE ledger = :ledger AND expires <> '' AND expires <= :due AND kind = 'lock' AND place > :after
+ORDER BY expires, place;
+
+-- name: accounts
+SELECT account FROM (
+    SELECT account FROM balance WHERE ledger = :ledger
+    UNION SELECT id FROM object WHERE ledger = :ledger AND kind = 'account'
+) WHERE account > :after AND account >= :prefix AND account < :prefix || char(1114111)
+ORDER BY account LIMIT :limit;
+
+-- name: cached
+SELECT body FROM cache WHERE ledger = ? AND name = ?;
+
+-- name: put_cache
+INSERT OR REPLACE INTO cache (ledger, name, body) VALUES (?, ?, ?);
+
+-- name: count_balances
+SELECT count(*) FROM balance WHERE ledger = ?;
+
+-- name: count_objects
+SELECT count(*) FROM object WHERE ledger = ? AND kind = ?;

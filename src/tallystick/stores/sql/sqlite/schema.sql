@@ -1,0 +1,122 @@
+-- The schema of a ledger file, version 1. Everything but `event` can be made again from `event`.
+
+CREATE TABLE ledger (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+) STRICT;
+
+-- The journal: the exact bytes of `count` events from `seq` on, joined by line feeds (canonical JSON holds none).
+-- `time` and `hash` are those of the last of them. The head of a ledger is its last row here.
+CREATE TABLE event (
+    ledger INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    time TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    encoding INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (ledger, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Which account, asset and bucket a balance id stands for.
+CREATE TABLE balance (
+    ledger INTEGER NOT NULL,
+    id INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    asset TEXT NOT NULL,
+    bucket TEXT NOT NULL,
+    PRIMARY KEY (ledger, id),
+    UNIQUE (ledger, account, asset, bucket)
+) STRICT, WITHOUT ROWID;
+
+-- One signed change of one balance. `part` is seq / 32768: within a part the key is random, across parts it only
+-- grows, so what is written stays in a small, warm corner of the tree however large the ledger is.
+-- `before` is redundant on purpose: a row that was altered does not add up.
+CREATE TABLE entry (
+    ledger INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    balance INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    amount INTEGER NOT NULL,
+    before INTEGER NOT NULL,
+    after INTEGER NOT NULL,
+    PRIMARY KEY (ledger, part, balance, version)
+) STRICT, WITHOUT ROWID;
+
+-- Which event bears an idempotency key: `number` is made from source and key; equal numbers are told apart by reading.
+CREATE TABLE idempotency (
+    ledger INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (ledger, part, number, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Which events name a causal reference.
+CREATE TABLE reference (
+    ledger INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (ledger, part, name, value, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Entries that took effect before they were recorded.
+CREATE TABLE backdated (
+    ledger INTEGER NOT NULL,
+    balance INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    effective TEXT NOT NULL,
+    amount INTEGER NOT NULL,
+    PRIMARY KEY (ledger, balance, seq)
+) STRICT, WITHOUT ROWID;
+
+-- The latest value of each object (account, lock, policy, ...), as JSON; the columns beside it are there to be found by.
+CREATE TABLE object (
+    ledger INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    place TEXT NOT NULL,
+    account TEXT NOT NULL,
+    state TEXT NOT NULL,
+    expires TEXT NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (ledger, kind, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX object_by_place ON object (ledger, kind, place);
+CREATE INDEX object_by_account ON object (ledger, kind, account, place);
+CREATE INDEX object_by_expiry ON object (ledger, expires) WHERE expires <> '';
+
+-- All balances as they stood before the first event of `part`; `snapshot_point` says which snapshots are whole.
+CREATE TABLE snapshot (
+    ledger INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    balance INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    after INTEGER NOT NULL,
+    PRIMARY KEY (ledger, part, balance)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE snapshot_point (
+    ledger INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    PRIMARY KEY (ledger, part)
+) STRICT, WITHOUT ROWID;
+
+-- Bytes that are kept for speed alone and may vanish: what they were made from is elsewhere in this file.
+CREATE TABLE cache (
+    ledger INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (ledger, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER event_is_never_updated BEFORE UPDATE ON event
+BEGIN SELECT raise(ABORT, 'an event is never changed'); END;
+CREATE TRIGGER event_is_never_deleted BEFORE DELETE ON event
+BEGIN SELECT raise(ABORT, 'an event is never deleted'); END;
+CREATE TRIGGER entry_is_never_updated BEFORE UPDATE ON entry
+BEGIN SELECT raise(ABORT, 'an entry is never changed'); END;
+CREATE TRIGGER entry_is_never_deleted BEFORE DELETE ON entry
+BEGIN SELECT raise(ABORT, 'an entry is never deleted'); END;

@@ -1,0 +1,582 @@
+"""The embedded store: one SQLite file, crash-safe, written by one process at a time.
+
+WAL with synchronous=FULL: a commit that was answered survives a power cut. One connection writes; readers have their
+own and see the last commit. Bytes are checked against their hashes whenever they are read, entries against their own
+arithmetic; what does not add up is reported, never repaired.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tallystick.errors import Closed, LedgerCorrupt, LedgerNotFound, NotALedger, ReadOnly, Unavailable
+from tallystick.kernel import Balance, Lock
+from tallystick.stores import chunks
+from tallystick.stores.base import (
+    OBJECT_TYPES,
+    PART_BITS,
+    Batch,
+    EntryRow,
+    Head,
+    HeadMoved,
+    LoadedAccount,
+    lock_place,
+)
+from tallystick.stores.lockfile import LockFile
+from tallystick.stores.sql import queries, read
+
+APPLICATION_ID = 0x7A111E57
+SCHEMA_VERSION = 1
+PAGE_SIZE = 4096
+CACHE_KIB = 32 * 1024
+CHECKPOINT_PAGES = 8_192
+BUSY_MILLISECONDS = 5_000
+MAX_READERS = 8
+ENTRIES_PER_SNAPSHOT = 4
+"""A snapshot is due when so many entries per balance were posted since the last one."""
+
+_SQL = queries("sqlite/queries.sql")
+_LAST = 2**62
+
+
+class SqliteStore:
+    """A store in one file. ``create`` makes a new one where there is none; ``read_only`` never writes or locks.
+
+    Raises LedgerNotFound, NotALedger, LedgerCorrupt, Unavailable; LedgerLocked at the first write.
+    """
+
+    def __init__(self, path: Path | str, *, read_only: bool = False, create: bool = True) -> None:
+        self.path = Path(path)
+        self._read_only = read_only
+        self._lockfile = LockFile(self.path)
+        self._write_lock = threading.RLock()
+        self._readers: list[sqlite3.Connection] = []
+        self._readers_lock = threading.Lock()
+        self._writer: sqlite3.Connection | None = None
+        self._ids: dict[str, int] = {}
+        self._heads: dict[str, Head] = {}  # after the last commit of this process, which alone may write
+        self._closed = False
+        if not self.path.exists():
+            if read_only or not create:
+                raise LedgerNotFound(path=str(self.path))
+            self._open_writer()
+        else:
+            check_file(self.path)
+            with self._reading() as connection:
+                self._check_schema(connection)
+
+    # ------------------------------------------------------------ connections
+
+    def _connect(self, *, read_only: bool) -> sqlite3.Connection:
+        mode = "ro" if read_only else "rwc"
+        uri = f"{self.path.absolute().as_uri()}?mode={mode}"
+        try:
+            connection = sqlite3.connect(
+                uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=64
+            )
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        except sqlite3.Error as error:
+            raise translate(error, self.path) from None
+        return connection
+
+    def _open_writer(self) -> sqlite3.Connection:
+        if self._closed:
+            raise Closed()
+        if self._read_only:
+            raise ReadOnly(path=str(self.path))
+        if self._writer is None:
+            self._lockfile.acquire()
+            connection = self._connect(read_only=False)
+            try:
+                connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+                self._create_schema(connection)
+                self._check_schema(connection)
+            except sqlite3.Error as error:
+                connection.close()
+                raise translate(error, self.path) from None
+            self._writer = connection
+        return self._writer
+
+    def _create_schema(self, connection: sqlite3.Connection) -> None:
+        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            return
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{read('sqlite/schema.sql')}\n"
+            f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
+        )
+
+    def _check_schema(self, connection: sqlite3.Connection) -> None:
+        try:
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.Error as error:
+            raise translate(error, self.path) from None
+        if application != APPLICATION_ID:
+            raise NotALedger(path=str(self.path), problem="it is another program's SQLite database")
+        if version > SCHEMA_VERSION:
+            raise NotALedger(path=str(self.path), problem=f"its schema is version {version}; upgrade Tallystick")
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection of the reader's own, in one snapshot of the file."""
+        if self._closed:
+            raise Closed()
+        with self._readers_lock:
+            connection = self._readers.pop() if self._readers else None
+        if connection is None:
+            connection = self._connect(read_only=True)
+        try:
+            connection.execute("BEGIN")
+            yield connection
+        except sqlite3.Error as error:
+            raise translate(error, self.path) from None
+        finally:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            with self._readers_lock:
+                if len(self._readers) < MAX_READERS and not self._closed:
+                    self._readers.append(connection)
+                    connection = None
+            if connection is not None:
+                connection.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """The writer in a transaction that commits at the end, or leaves nothing behind."""
+        with self._write_lock:
+            connection = self._open_writer()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise translate(error, self.path) from None
+            finally:
+                if connection.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+
+    def _id(self, connection: sqlite3.Connection, ledger: str) -> int | None:
+        found = self._ids.get(ledger)
+        if found is None:
+            self._ids.update(connection.execute(_SQL["ledgers"]))
+            found = self._ids.get(ledger)
+        return found
+
+    # ------------------------------------------------------------ writing
+
+    def append(self, batches: Iterable[Batch]) -> None:
+        ledger: int | None = None
+        batch: Batch | None = None
+        with self._writing() as connection:
+            for batch in batches:
+                if ledger is None:
+                    ledger = self._claim(connection, batch)
+                bodies, places = chunks.pack(batch.expected.seq, batch.bodies)
+                connection.execute(
+                    _SQL["add_events"], {"ledger": ledger, "time": batch.head.time, "bodies": bodies, "rows": places}
+                )
+                self._add_projections(connection, ledger, batch)
+        if batch is not None:
+            self._heads[batch.ledger] = batch.head
+
+    def _claim(self, connection: sqlite3.Connection, batch: Batch) -> int:
+        """The ledger's number, if the ledger stands where the batch expects it."""
+        known = self._heads.pop(batch.ledger, None)
+        if known is None:
+            self._ids.pop(batch.ledger, None)
+        ledger = self._id(connection, batch.ledger)
+        if ledger is None:
+            ledger = connection.execute(_SQL["add_ledger"], (batch.ledger,)).lastrowid or 0
+        if (known or self._head(connection, ledger)) != batch.expected:
+            raise HeadMoved
+        return ledger
+
+    def _add_projections(self, connection: sqlite3.Connection, ledger: int, batch: Batch) -> None:
+        """Each kind of row goes in by one statement: SQLite works through all of them without Python in between, so
+        that other threads run meanwhile, and busy ones cannot hold it up at every row."""
+        for name, rows in (
+            ("add_balances", batch.balances),
+            ("add_entries", batch.entries),
+            ("add_keys", batch.keys),
+            ("add_references", batch.references),
+            ("add_backdated", batch.backdated),
+        ):
+            if rows:
+                document = msgspec.json.encode(rows).decode()
+                connection.execute(_SQL[name], {"ledger": ledger, "bits": PART_BITS, "rows": document})
+        if batch.objects:
+            connection.executemany(_SQL["put_object"], [(ledger, *_object_row(*item)) for item in batch.objects])
+
+    def rebuild(self, batches: Iterable[Batch]) -> None:
+        with self._writing() as connection:
+            cleared: int | None = None
+            for batch in batches:
+                ledger = self._id(connection, batch.ledger)
+                if ledger is None:
+                    raise LedgerNotFound(path=f"{self.path} {batch.ledger}")
+                if cleared is None:
+                    for statement in chunks.statements(read("sqlite/clear_projections.sql")):
+                        connection.execute(statement, {"ledger": ledger} if ":ledger" in statement else {})
+                    cleared = ledger
+                self._add_projections(connection, ledger, batch)
+
+    def snapshot(self, ledger: str) -> bool:
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            if id is None:
+                return False
+            head = self._head(connection, id)
+            part = head.seq >> PART_BITS
+            last = connection.execute(_SQL["snapshot_part"], (id, part)).fetchone()[0] or 0
+            posted = (part - last) << (PART_BITS + 1)
+            if part == last or posted < ENTRIES_PER_SNAPSHOT * head.balances:
+                return False
+            found = self._latest(connection, id, None, part << PART_BITS)
+        with self._writing() as connection:
+            rows = sorted((id, part, balance, version, after) for balance, (version, after) in found.items())
+            connection.executemany(_SQL["add_snapshot"], rows)
+            connection.execute(_SQL["add_snapshot_point"], (id, part))
+        return True
+
+    def keep(self, ledger: str, name: str, body: bytes) -> None:
+        with self._writing() as connection:
+            id = self._id(connection, ledger)
+            if id is not None:
+                connection.execute(_SQL["put_cache"], (id, name, body))
+
+    # ------------------------------------------------------------ reading: heads and events
+
+    def ledgers(self) -> list[str]:
+        with self._reading() as connection:
+            return [name for name, _ in connection.execute(_SQL["ledgers"])]
+
+    def head(self, ledger: str) -> Head | None:
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            return None if id is None else self._head(connection, id)
+
+    def _head(self, connection: sqlite3.Connection, ledger: int) -> Head:
+        row = connection.execute(_SQL["head"], (ledger,)).fetchone()
+        made: int = connection.execute(_SQL["balances_made"], (ledger,)).fetchone()[0]
+        return Head(*row, made) if row else chunks.EMPTY_HEAD
+
+    def events(self, ledger: str, first: int, limit: int) -> list[bytes]:
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            if id is None or limit <= 0:
+                return []
+            asked = {"ledger": id, "first": first, "before": first + limit}
+            found: list[bytes] = []
+            for seq, count, _, hash, encoding, body in connection.execute(_SQL["event_rows"], asked):
+                bodies = chunks.unpack(ledger, seq, count, hash, encoding, body)
+                found.extend(bodies[max(first - seq, 0) : first + limit - seq])
+            return found
+
+    def event(self, ledger: str, seq: int) -> bytes | None:
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            row = None if id is None or seq < 0 else connection.execute(_SQL["event_row_before"], (id, seq)).fetchone()
+        if row is None or seq >= row[0] + row[1]:
+            return None
+        return chunks.pick(ledger, seq, row[0], row[1], row[3], row[4], row[5])
+
+    def seq_at(self, ledger: str, time: str) -> int:
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            if id is None:
+                return 0
+            low, high = 0, self._head(connection, id).seq
+            while low < high:
+                seq, count, last = connection.execute(_SQL["event_row_time"], (id, (low + high) // 2)).fetchone()
+                if last <= time:
+                    low = seq + count
+                else:
+                    high = seq
+            return low
+
+    # ------------------------------------------------------------ reading: balances and entries
+
+    def load_accounts(self, ledger: str, addresses: Sequence[str]) -> dict[str, LoadedAccount]:
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            if id is None:
+                return {address: LoadedAccount(None, []) for address in addresses}
+            declared = self._objects(connection, id, "account", addresses)
+            rows = connection.execute(_SQL["balances_by_account"], (id, json.dumps(list(addresses)))).fetchall()
+            latest = self._latest(connection, id, [row[0] for row in rows], None)
+            found = {address: LoadedAccount(declared.get(address), []) for address in addresses}
+            for number, account, asset, bucket in rows:
+                version, after = self._known(latest, number)
+                found[account].balances.append((asset, bucket, Balance(number, after, version)))
+            return found
+
+    def balances(
+        self, ledger: str, before: int | None = None, accounts: Sequence[str] | None = None
+    ) -> list[tuple[str, str, str, Balance]]:
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            if id is None:
+                return []
+            if accounts is None:
+                rows = connection.execute(_SQL["all_balances"], (id,)).fetchall()
+                latest = self._latest(connection, id, None, before)
+            else:
+                rows = connection.execute(_SQL["balances_by_account"], (id, json.dumps(list(accounts)))).fetchall()
+                latest = self._latest(connection, id, [row[0] for row in rows], before)
+        found = []
+        for number, account, asset, bucket in rows:
+            if number in latest:
+                version, after = latest[number]
+                found.append((account, asset, bucket, Balance(number, after, version)))
+            elif before is None:
+                self._known(latest, number)
+        return sorted(found, key=lambda item: item[:3])
+
+    def _known(self, latest: dict[int, tuple[int, int]], balance: int) -> tuple[int, int]:
+        if balance not in latest:
+            raise LedgerCorrupt(where=f"{self.path} balance {balance}", problem="it has no entry")
+        return latest[balance]
+
+    def _latest(
+        self, connection: sqlite3.Connection, ledger: int, wanted: Sequence[int] | None, before: int | None
+    ) -> dict[int, tuple[int, int]]:
+        """(version, amount) of each balance: from the parts since the last snapshot, newest first, then from that."""
+        if before is None:
+            before = self._head(connection, ledger).seq
+        last = max(before - 1, 0) >> PART_BITS
+        snapshot = connection.execute(_SQL["snapshot_part"], (ledger, last)).fetchone()[0]
+        found: dict[int, tuple[int, int]] = {}
+        missing = None if wanted is None else set(wanted)
+        for part in range(last, (snapshot or 0) - 1, -1):
+            if missing is not None and not missing:
+                return found
+            asked: dict[str, Any] = {"ledger": ledger, "part": part, "before": before}
+            query = _SQL["latest_of_all"]
+            if missing is not None:
+                query, asked["balances"] = _SQL["latest_of"], json.dumps(sorted(missing))
+            for balance, version, earlier, amount, after in connection.execute(query, asked):
+                if earlier + amount != after:
+                    raise LedgerCorrupt(where=f"{self.path} balance {balance}", problem="an entry does not add up")
+                found.setdefault(balance, (version, after))
+            if missing is not None:
+                missing.difference_update(found)
+        if snapshot is not None and (missing is None or missing):
+            arguments: tuple[Any, ...] = (ledger, snapshot)
+            query = _SQL["snapshot_of_all"]
+            if missing is not None:
+                query, arguments = _SQL["snapshot_of"], (*arguments, json.dumps(sorted(missing)))
+            for balance, version, after in connection.execute(query, arguments):
+                found.setdefault(balance, (version, after))
+        return found
+
+    def entries(
+        self, ledger: str, balance_ids: Sequence[int], first: int, before: int, limit: int
+    ) -> list[EntryRow]:
+        found: list[EntryRow] = []
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            if id is None:
+                return []
+            before = min(before, self._head(connection, id).seq)
+            for part in range(max(first, 0) >> PART_BITS, (before >> PART_BITS) + 1):
+                if len(found) >= limit:
+                    break
+                asked = {
+                    "ledger": id,
+                    "part": part,
+                    "balances": json.dumps(list(balance_ids)),
+                    "first": first,
+                    "before": before,
+                    "limit": limit - len(found),
+                }
+                found.extend(connection.execute(_SQL["entries_in_part"], asked))
+        for row in found:
+            if row[4] + row[3] != row[5]:
+                raise LedgerCorrupt(where=f"{self.path} event {row[2]}", problem="an entry does not add up")
+        return found
+
+    def backdated(self, ledger: str, balance_ids: Sequence[int] | None = None) -> list[tuple[int, int, str, int]]:
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            if balance_ids is None:
+                return connection.execute(_SQL["backdated_of_all"], (id,)).fetchall()
+            return connection.execute(_SQL["backdated_of"], (id, json.dumps(list(balance_ids)))).fetchall()
+
+    # ------------------------------------------------------------ reading: keys, references, objects
+
+    def find_keys(self, ledger: str, numbers: Sequence[int]) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            if id is None or not numbers:
+                return {}
+            wanted = json.dumps(list(numbers))
+            for part in range((self._head(connection, id).seq >> PART_BITS) + 1):
+                for number, seq in connection.execute(_SQL["keys_in_part"], (id, part, wanted)):
+                    found.setdefault(number, []).append(seq)
+        return found
+
+    def key_numbers(self, ledger: str, first: int = 0) -> Iterator[tuple[int, int]]:
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            if id is None:
+                return
+            for part in range(first >> PART_BITS, (self._head(connection, id).seq >> PART_BITS) + 1):
+                for number, seq in connection.execute(_SQL["all_keys_in_part"], (id, part)):
+                    if seq >= first:
+                        yield number, seq
+
+    def references(self, ledger: str, name: str, value: str) -> list[int]:
+        found: list[int] = []
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            if id is not None:
+                for part in range((self._head(connection, id).seq >> PART_BITS) + 1):
+                    rows = connection.execute(_SQL["references_in_part"], (id, part, name, value))
+                    found.extend(seq for (seq,) in rows)
+        return found
+
+    def load_objects(self, ledger: str, kind: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            return {} if id is None else self._objects(connection, id, kind, ids)
+
+    def _objects(
+        self, connection: sqlite3.Connection, ledger: int, kind: str, ids: Sequence[str] | None
+    ) -> dict[str, Any]:
+        if ids is None:
+            rows = connection.execute(_SQL["objects"], (ledger, kind))
+        else:
+            rows = connection.execute(_SQL["objects_by_id"], (ledger, kind, json.dumps(list(ids))))
+        return {id: self._decode(kind, body) for id, body in rows}
+
+    def _decode(self, kind: str, body: bytes) -> Any:
+        try:
+            return msgspec.json.decode(body, type=OBJECT_TYPES[kind])
+        except msgspec.DecodeError as error:
+            raise LedgerCorrupt(where=f"{self.path} {kind}", problem=f"it cannot be read: {error}") from None
+
+    def locks(
+        self, ledger: str, *, kind: str = "", account: str = "", state: str = "", due: str = "", after: str = "", limit: int
+    ) -> list[Lock]:
+        query = _SQL["locks_due"] if due else _SQL["locks_of_account"] if account else _SQL["locks"]
+        found: list[Lock] = []
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            asked = {
+                "ledger": id,
+                "after": lock_place(after) if after else "",
+                "state": state,
+                "account": account,
+                "due": due,
+            }
+            for (body,) in connection.execute(query, asked):
+                lock: Lock = self._decode("lock", body)
+                if (
+                    kind in ("", lock.kind)
+                    and account in ("", lock.account)
+                    and state in ("", lock.state)
+                    and (lock.is_open or not due)
+                ):
+                    found.append(lock)
+                    if len(found) == limit:
+                        break
+        return found
+
+    def accounts(self, ledger: str, prefix: str, after: str, limit: int) -> list[str]:
+        with self._reading() as connection:
+            asked = {"ledger": self._id(connection, ledger), "prefix": prefix, "after": after, "limit": limit}
+            return [account for (account,) in connection.execute(_SQL["accounts"], asked)]
+
+    def kept(self, ledger: str, name: str) -> bytes | None:
+        with self._reading() as connection:
+            row = connection.execute(_SQL["cached"], (self._id(connection, ledger), name)).fetchone()
+            return row[0] if row else None
+
+    # ------------------------------------------------------------ upkeep
+
+    def check(self) -> list[str]:
+        with self._reading() as connection:
+            rows = [row[0] for row in connection.execute("PRAGMA integrity_check(100)")]
+        return [] if rows == ["ok"] else rows
+
+    def stats(self, ledger: str) -> dict[str, int]:
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            counts = {
+                "events": 0 if id is None else self._head(connection, id).seq,
+                "balances": connection.execute(_SQL["count_balances"], (id,)).fetchone()[0],
+                "declared_accounts": connection.execute(_SQL["count_objects"], (id, "account")).fetchone()[0],
+                "locks": connection.execute(_SQL["count_objects"], (id, "lock")).fetchone()[0],
+            }
+        files = [self.path, self.path.with_name(self.path.name + "-wal")]
+        counts["file_bytes"] = sum(file.stat().st_size for file in files if file.exists())
+        return counts
+
+    def close(self) -> None:
+        with self._write_lock:
+            self._closed = True
+            with self._readers_lock:
+                for connection in self._readers:
+                    connection.close()
+                self._readers.clear()
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+            self._lockfile.release()
+
+
+def _object_row(kind: str, id: str, value: Any) -> tuple[str, str, str, str, str, str, bytes]:
+    account, state, expires, place = "", "", "", id
+    if isinstance(value, Lock):
+        account, state, place = value.account, value.state, lock_place(id)
+        expires = value.expires if value.is_open else ""
+    return kind, id, place, account, state, expires, msgspec.json.encode(value)
+
+
+def check_file(path: Path) -> None:
+    """Raises NotALedger or LedgerCorrupt for a file that cannot be a whole SQLite database."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+        size = path.stat().st_size
+    except OSError as error:
+        raise Unavailable(reason=f"{path} cannot be read: {error.strerror}") from None
+    if not header:
+        return
+    if header[:16] != b"SQLite format 3\0":
+        raise NotALedger(path=str(path), problem="it is not an SQLite database")
+    page_size = int.from_bytes(header[16:18], "big") or 65_536
+    if page_size == 1:
+        page_size = 65_536
+    pages = int.from_bytes(header[28:32], "big")
+    wal = path.with_name(path.name + "-wal")
+    if size < pages * page_size and not (wal.exists() and wal.stat().st_size):
+        raise LedgerCorrupt(where=str(path), problem=f"the file was cut short: {size} of {pages * page_size} bytes")
+
+
+def translate(error: sqlite3.Error, path: Path) -> Exception:
+    """SQLite's error as one of ours: damage is LedgerCorrupt, all else may pass and is Unavailable."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_FORMAT")):
+        return LedgerCorrupt(where=str(path), problem=str(error))
+    if name.startswith("SQLITE_NOTADB"):
+        return NotALedger(path=str(path), problem=str(error))
+    if name.startswith("SQLITE_CONSTRAINT"):
+        return LedgerCorrupt(where=str(path), problem=f"the database refused a row: {error}")
+    if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
+        return Closed()
+    return Unavailable(reason=str(error) or name)
