@@ -2,7 +2,7 @@
 
 from tallystick.commands import Condition, Leg, Split
 from tallystick.errors import Fault, Refusal, TallystickError
-from tallystick.ledger import Database, Ledger, open  # noqa: A004
+from tallystick.ledger import Database, Ledger, open
 from tallystick.ledger.views import Posted
 
 __version__ = "0.1.0"

@@ -21,7 +21,7 @@ END = "9999-12-31T23:59:59.999999Z"
 
 def system_clock() -> str:
     """The time now."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def format_time(moment: datetime) -> str:

@@ -6,6 +6,7 @@ Amounts are whole minor units. Nothing here is checked on construction; the kern
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import Any, ClassVar
 
@@ -49,8 +50,39 @@ class Command(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, t
 
 
 def request_digest(command: Command) -> str:
-    """What tells one request from another under the same key: 128 bits of SHA-256, in hex."""
-    return hashlib.sha256(msgspec.json.encode(command, order="deterministic")).hexdigest()[:32]
+    """What tells one request from another under the same key: 128 bits of SHA-256, in hex.
+
+    Equal commands have equal digests, and a field that stands at its default does not count, so that a field added
+    later changes no digest.
+    """
+    return hashlib.sha256(msgspec.json.encode(_with_own_defaults(command), order="deterministic")).hexdigest()[:32]
+
+
+def _with_own_defaults(value: Any) -> Any:
+    """The same value with each field that equals its default holding the default itself.
+
+    The encoder leaves a field out only if it holds the very object that is the default: a "local" that was read from
+    somewhere would be written out, and the same request would look like another.
+    """
+    if isinstance(value, tuple):
+        return tuple(_with_own_defaults(item) for item in value) if value else value
+    if not isinstance(value, Struct):
+        return value
+    changes = {}
+    for name, default in _defaults(type(value)):
+        found = getattr(value, name)
+        if found is default or found is None:
+            continue
+        settled = default if type(found) is type(default) and found == default else _with_own_defaults(found)
+        if settled is not found:
+            changes[name] = settled
+    return msgspec.structs.replace(value, **changes) if changes else value
+
+
+@functools.cache
+def _defaults(kind: type[Struct]) -> tuple[tuple[str, Any], ...]:
+    """Every field of a struct with its default, or NODEFAULT."""
+    return tuple((found.name, found.default) for found in msgspec.structs.fields(kind))
 
 
 class Transfer(Command, frozen=True, tag="transfer"):
@@ -115,7 +147,7 @@ class HoldExtend(Command, frozen=True, tag="hold_extend"):
 
 
 class Split(Struct, frozen=True, omit_defaults=True):
-    """A part of a capture: how much goes to whom (None: all that the others leave). The bucket is ``fees`` for a pool."""
+    """A part of a capture: how much goes to whom (None: all that the others leave); to a pool, in bucket ``fees``."""
 
     to_account: str
     amount: int | None = None
@@ -307,7 +339,7 @@ class CloseAccount(Command, frozen=True, tag="close_account"):
 
 
 class SetLimit(Command, frozen=True, tag="set_limit"):
-    """Set an account's debt limit or ceiling in one asset, in minor units; None leaves it, ``clear_ceiling`` lifts it."""
+    """Set an account's debt limit or ceiling in one asset, in minor units; ``clear_ceiling`` lifts a ceiling."""
 
     event_type = "limit_set"
 

@@ -38,7 +38,7 @@ class TallystickError(Exception):
         return {"code": self.code, "message": str(self), "retryable": self.retryable, **self.data}
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.data == other.data  # type: ignore[attr-defined]
+        return isinstance(other, TallystickError) and type(self) is type(other) and self.data == other.data
 
     def __hash__(self) -> int:
         return hash((type(self), str(self)))

@@ -49,7 +49,7 @@ class Entry(Struct, frozen=True):
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """What happened. ``effective`` is empty unless it differs from ``time``; ``prev`` and ``seq`` are set by sealing."""
+    """What happened. ``effective`` is empty unless it differs from ``time``; ``prev`` is set by sealing."""
 
     type: str
     ledger: str
@@ -211,7 +211,13 @@ _ROWS = (
         _BETWEEN_PARTIES,
         requires=(("commitment",),),
     ),
-    _act("commitment_cancel", "cells", "a commitment is dropped: reserve is freed", _UNLOCK, requires=(("commitment",),)),
+    _act(
+        "commitment_cancel",
+        "cells",
+        "a commitment is dropped: reserve is freed",
+        _UNLOCK,
+        requires=(("commitment",),),
+    ),
     _post(
         "federation_import",
         "cells",

@@ -52,8 +52,8 @@ def seal_transfers(
     bodies, hashes = [], []
     for key, payer, payee, asset, amount, before, version, before_payee, version_payee in moved:
         body = (
-            f'{begin}"entries":[{{"account":"{payer}","after":"{before - amount}","amount":"-{amount}","asset":"{asset}",'
-            f'"before":"{before}","bucket":"available","version":{version}}},{{"account":"{payee}",'
+            f'{begin}"entries":[{{"account":"{payer}","after":"{before - amount}","amount":"-{amount}",'
+            f'"asset":"{asset}","before":"{before}","bucket":"available","version":{version}}},{{"account":"{payee}",'
             f'"after":"{before_payee + amount}","amount":"{amount}","asset":"{asset}","before":"{before_payee}",'
             f'"bucket":"available","version":{version_payee}}}],"idem":{quoted(key)},"ledger":"{ledger}",'
             f'"prev":"{prev}","seq":{seq}{tail}'
@@ -71,5 +71,7 @@ def check_link(event: Event, seq: int, prev: str) -> None:
         raise LedgerCorrupt(where=f"event {seq}", problem=f"event {event.seq} is in its place", seq=seq)
     if event.prev != prev:
         raise LedgerCorrupt(
-            where=f"event {seq}", problem=f"it names {event.prev[:16]}..., but the event before is {prev[:16]}...", seq=seq
+            where=f"event {seq}",
+            problem=f"it names {event.prev[:16]}..., but the event before is {prev[:16]}...",
+            seq=seq,
         )

@@ -100,10 +100,11 @@ def is_bare(command: Command) -> TypeGuard[Transfer]:
 def check_form(command: Command) -> Command:
     """The command as it would arrive on the wire, every field of its type and size; raises InvalidInput with the path.
 
-    What comes back is what is decided on: a value that only looks right, such as a number for a name, is text there.
+    What comes back is what is decided on, so that every value in it has just the type that its field declares.
     """
     try:
-        command = msgspec.json.decode(msgspec.json.encode(command), type=type(command))
+        msgspec.json.encode(command)  # text that is not Unicode cannot be written down
+        command = msgspec.convert(msgspec.to_builtins(command), type=type(command))
     except (msgspec.ValidationError, TypeError, UnicodeEncodeError, OverflowError) as error:
         problem, _, path = str(error).partition(" - at `$.")
         raise InvalidInput(path=path.rstrip("`") or "command", problem=problem) from None

@@ -148,6 +148,8 @@ def decide_extend(book: Book, command: HoldExtend, now: str) -> Draft:
 
 def decide_capture(book: Book, command: Capture, now: str) -> Draft:
     lock = _lock(book, "hold", command.hold, now)
+    for split in command.splits:
+        _check_payee(lock, split.to_account, split.to_bucket)
     amounts = _amounts(command, lock)
     taken = sum(amounts)
     if taken > lock.remaining:

@@ -1,4 +1,4 @@
-"""What a command touches, as far as it names it: loaded in one query before deciding. The rest is asked for one by one."""
+"""What a command touches, as far as it names it: loaded in one query before deciding; the rest one by one."""
 
 from __future__ import annotations
 
@@ -13,28 +13,32 @@ _LOCK_FIELDS = ("hold", "stake", "bet")
 
 def unknown_accounts(book: Book, commands: Iterable[Command]) -> list[str]:
     """The addresses that these commands name and the book does not know, in order."""
-    named: set[str] = set()
-    for command in commands:
-        if type(command) is Transfer:
-            named.add(command.from_account)
-            named.add(command.to_account)
-            continue
-        for field in _ACCOUNT_FIELDS:
-            named.add(getattr(command, field, ""))
+    transfers, others = _apart(commands)
+    named = {command.from_account for command in transfers}
+    named.update([command.to_account for command in transfers])
+    for command in others:
+        named.update([getattr(command, field, "") for field in _ACCOUNT_FIELDS])
         for part in (*getattr(command, "legs", ()), *getattr(command, "splits", ())):
             named.add(getattr(part, "from_account", ""))
             named.add(part.to_account)
-        named.update(condition.account for condition in command.conditions)
-    return sorted(name for name in named - book.known.keys() if name)
+        named.update([condition.account for condition in command.conditions])
+    known = book.known
+    return sorted([name for name in named if name not in known and name])
 
 
 def unknown_locks(book: Book, commands: Iterable[Command]) -> list[str]:
     """The ids of locks that these commands name and the book does not hold."""
-    named = {
-        getattr(command, field)
-        for command in commands
-        if type(command) is not Transfer
-        for field in _LOCK_FIELDS
-        if hasattr(command, field)
-    }
+    _, others = _apart(commands)
+    named = {getattr(command, field) for command in others for field in _LOCK_FIELDS if hasattr(command, field)}
     return sorted(id for id in named if ("lock", id) not in book.objects)
+
+
+def _apart(commands: Iterable[Command]) -> tuple[list[Transfer], list[Command]]:
+    """Bare transfers, which have fields of their own, and the rest."""
+    transfers, others = [], []
+    for command in commands:
+        if type(command) is Transfer and not command.conditions:
+            transfers.append(command)
+        else:
+            others.append(command)
+    return transfers, others

@@ -1,8 +1,8 @@
 """The acts: one method for each thing that a user does to a ledger.
 
-Every act takes an idempotency ``key``, and may take ``source`` (who asks), ``actor``, ``reason``, ``refs`` (typed causal
-references), ``metadata``, ``conditions`` and ``dry_run``. It answers with Posted, or raises the Refusal. Amounts are
-whole minor units.
+Every act takes an idempotency ``key``, and may take ``source`` (who asks), ``actor``, ``reason``, ``refs`` (typed
+causal references), ``metadata``, ``conditions`` and ``dry_run``. It answers with Posted, or raises the Refusal.
+Amounts are whole minor units.
 """
 
 from __future__ import annotations
@@ -59,19 +59,32 @@ class Acts(Reads):
         return self._writer.submit(listed, atomic=atomic, dry_run=dry_run) if listed else []
 
     def _act(self, kind: type[Command], fields: dict[str, Any], envelope: Envelope) -> Posted:
-        dry_run = envelope.pop("dry_run", False)
         if "key" not in envelope:
             raise InvalidInput(path="key", problem="every command needs an idempotency key")
-        return self.post(kind(**fields, **envelope), dry_run=dry_run)
+        fields.update({name: value for name, value in envelope.items() if name != "dry_run"})
+        try:
+            command = kind(**fields)
+        except TypeError as error:
+            raise InvalidInput(path=kind.event_type or "command", problem=str(error)) from None
+        return self.post(command, dry_run=envelope.get("dry_run", False))
 
     # ------------------------------------------------------------ movements
 
     def transfer(
-        self, from_account: str, to_account: str, asset: str, amount: int, *, effective: str = "", **more: Unpack[Envelope]
+        self,
+        from_account: str,
+        to_account: str,
+        asset: str,
+        amount: int,
+        *,
+        effective: str = "",
+        **more: Unpack[Envelope],
     ) -> Posted:
         """One account pays another. ``effective`` back-dates it."""
         if effective:
-            return self.transact("transfer", [Leg(from_account, to_account, asset, amount)], effective=effective, **more)
+            return self.transact(
+                "transfer", [Leg(from_account, to_account, asset, amount)], effective=effective, **more
+            )
         fields = {"from_account": from_account, "to_account": to_account, "asset": asset, "amount": amount}
         return self._act(c.Transfer, fields, more)
 
@@ -88,19 +101,40 @@ class Acts(Reads):
         return self.transact("burn", [Leg(account, ISSUANCE, asset, amount)], **more)
 
     def deposit(
-        self, account: str, asset: str, amount: int, *, rail: str = "bank", effective: str = "", **more: Unpack[Envelope]
+        self,
+        account: str,
+        asset: str,
+        amount: int,
+        *,
+        rail: str = "bank",
+        effective: str = "",
+        **more: Unpack[Envelope],
     ) -> Posted:
         """Value arrives over a rail; needs a reference ``tx_hash`` or ``external_ref``."""
         return self.transact("deposit", [Leg(EXTERNAL + rail, account, asset, amount)], effective=effective, **more)
 
     def withdraw(
-        self, account: str, asset: str, amount: int, *, rail: str = "bank", effective: str = "", **more: Unpack[Envelope]
+        self,
+        account: str,
+        asset: str,
+        amount: int,
+        *,
+        rail: str = "bank",
+        effective: str = "",
+        **more: Unpack[Envelope],
     ) -> Posted:
         """Value leaves over a rail; needs a reference ``tx_hash`` or ``external_ref``."""
         return self.transact("withdrawal", [Leg(account, EXTERNAL + rail, asset, amount)], effective=effective, **more)
 
     def settle(
-        self, from_account: str, to_account: str, asset: str, amount: int, *, netting_batch: str, **more: Unpack[Envelope]
+        self,
+        from_account: str,
+        to_account: str,
+        asset: str,
+        amount: int,
+        *,
+        netting_batch: str,
+        **more: Unpack[Envelope],
     ) -> Posted:
         """Settle a netted amount; one side is a clearing account (``@clearing:<domain>``, made on first use)."""
         more["refs"] = {**(more.get("refs") or {}), "netting_batch": netting_batch}
@@ -249,10 +283,9 @@ class Acts(Reads):
         """Undo a transaction, whole or in part; no amount is undone twice."""
         return self._act(c.Reverse, {"transaction": transaction_id, "amount": amount, "legs": tuple(legs)}, more)
 
-    def adjust(self, legs: Iterable[Leg], *, corrects: str, reason: str, actor: str, **more: Unpack[Envelope]) -> Posted:
-        """Put an error right: who does it, why, and which transaction was wrong."""
+    def adjust(self, legs: Iterable[Leg], *, corrects: str, **more: Unpack[Envelope]) -> Posted:
+        """Put an error right; needs ``actor`` (who does it), ``reason`` (why), and which transaction was wrong."""
         more["refs"] = {**(more.get("refs") or {}), "corrects": corrects}
-        more["reason"], more["actor"] = reason, actor
         return self.transact("adjustment", legs, **more)
 
     def finalize_charge(self, charge_id: str, **more: Unpack[Envelope]) -> Posted:
@@ -302,7 +335,13 @@ class Acts(Reads):
         **more: Unpack[Envelope],
     ) -> Posted:
         """Set an account's debt limit or ceiling in one asset, in minor units."""
-        fields = {"account": account, "asset": asset, "limit": limit, "ceiling": ceiling, "clear_ceiling": clear_ceiling}
+        fields = {
+            "account": account,
+            "asset": asset,
+            "limit": limit,
+            "ceiling": ceiling,
+            "clear_ceiling": clear_ceiling,
+        }
         return self._act(c.SetLimit, fields, more)
 
     def set_policy(self, changes: dict[str, Any], **more: Unpack[Envelope]) -> Posted:
@@ -314,10 +353,18 @@ class Acts(Reads):
         return self._act(c.DefineAsset, {"asset": asset, "name": name}, more)
 
     def define_type(
-        self, name: str, *, base: str = "transfer", requires: Iterable[str] = (), summary: str = "", **more: Unpack[Envelope]
+        self,
+        name: str,
+        *,
+        base: str = "transfer",
+        requires: Iterable[str] = (),
+        summary: str = "",
+        **more: Unpack[Envelope],
     ) -> Posted:
         """Define a transaction type of this ledger's own."""
-        return self._act(c.DefineType, {"name": name, "base": base, "requires": tuple(requires), "summary": summary}, more)
+        return self._act(
+            c.DefineType, {"name": name, "base": base, "requires": tuple(requires), "summary": summary}, more
+        )
 
     def record_reserve(
         self,

@@ -16,8 +16,9 @@ from tallystick.errors import LedgerCorrupt
 from tallystick.events import Event
 from tallystick.journal import check_link, decode_event, leaf_hash, parse_strict
 from tallystick.kernel import Book, NotLoaded, apply
+from tallystick.ledger.history import Backdated
 from tallystick.ledger.views import Finding, Report
-from tallystick.stores.base import Batch, EntryRow, Head, Store, key_number
+from tallystick.stores.base import Batch, Head, Store, key_number
 
 Progress = Callable[[int, int], None]
 EVENTS_PER_READ = 4_096
@@ -87,8 +88,9 @@ def replay(store: Store, name: str, progress: Progress | None = None) -> Report:
     replayer = _Replayer(store, name, progress)
     findings: list[Finding] = [Finding("storage", problem) for problem in store.check()]
     try:
+        late = set(store.backdated(name))
         for batch in replayer.batches():
-            _compare_rows(store, name, batch, findings)
+            _compare_rows(store, name, batch, late, findings)
         _compare_balances(store, name, replayer.book, findings)
         _compare_objects(store, name, replayer.book, findings)
         _check_sums(replayer.book, findings)
@@ -125,22 +127,25 @@ def _report(replayer: _Replayer, began: float, findings: list[Finding]) -> Repor
 # ---------------------------------------------------------------- comparing
 
 
-def _compare_rows(store: Store, name: str, batch: Batch, findings: list[Finding]) -> None:
-    """The entries, keys and references of these events, one by one."""
-    before, first = batch.head.seq, batch.expected.seq
+def _compare_rows(store: Store, name: str, batch: Batch, late: set[Backdated], findings: list[Finding]) -> None:
+    """What is derived from each of these events, both ways: nothing missing, nothing besides."""
+    first, before = batch.expected.seq, batch.head.seq
     wanted = sorted({row[0] for row in batch.entries})
-    live: list[EntryRow] = store.entries(name, wanted, first, before, len(batch.entries) + 1) if wanted else []
-    expected = sorted(batch.entries, key=lambda row: (row[2], row[0]))
-    for row in sorted(set(live) ^ set(expected), key=lambda row: row[2])[:MAX_FINDINGS]:
-        findings.append(Finding(f"event {name}/{row[2]}", f"its entry of balance {row[0]} is not what the journal says"))
-    numbers = dict(batch.keys)
-    found = store.find_keys(name, list(numbers))
-    for number, seq in batch.keys:
-        if seq not in found.get(number, ()):
-            findings.append(Finding(f"event {name}/{seq}", "its idempotency key is not indexed"))
-    for kind, value, seq in batch.references:
-        if seq not in store.references(name, kind, value):
-            findings.append(Finding(f"event {name}/{seq}", f"its reference {kind} is not indexed"))
+    entries = store.entries(name, wanted, first, before, 2**31) if wanted else []
+    for row in set(entries) ^ set(batch.entries):
+        _differs(findings, name, row[2], f"its entry of balance {row[0]}")
+    for number, seq in set(store.key_numbers(name, first, before)) ^ set(batch.keys):
+        _differs(findings, name, seq, f"its idempotency key's index ({number})")
+    for kind, value, seq in set(store.references_between(name, first, before)) ^ set(batch.references):
+        _differs(findings, name, seq, f"its reference {kind} {value}")
+    here = {row for row in late if first <= row[1] < before}
+    for balance, seq, _, _ in here ^ set(batch.backdated):
+        _differs(findings, name, seq, f"its back-dating of balance {balance}")
+
+
+def _differs(findings: list[Finding], name: str, seq: int, what: str) -> None:
+    if len(findings) < MAX_FINDINGS:
+        findings.append(Finding(f"event {name}/{seq}", f"{what} is not what the journal says"))
 
 
 def _compare_balances(store: Store, name: str, book: Book, findings: list[Finding]) -> None:

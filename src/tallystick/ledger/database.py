@@ -20,9 +20,7 @@ EVENTS_CHECKED_ON_OPENING = 1_024
 """How many of a ledger's last events are checked against its balances when it is first used."""
 
 
-def open(  # noqa: A001 - `tallystick.open` reads as it should
-    url: str | Path, *, read_only: bool = False, create: bool = True, clock: Clock = system_clock
-) -> Database:
+def open(url: str | Path, *, read_only: bool = False, create: bool = True, clock: Clock = system_clock) -> Database:
     """Open the ledgers at a URL: a path or ``sqlite:///path`` for a file, ``memory://`` for a passing one.
 
     A file that is not there is made, unless ``create`` is False or it is ``read_only``. Raises LedgerNotFound,
@@ -107,7 +105,9 @@ def check_tail(store: Store, name: str) -> None:
     first = max(head.seq - EVENTS_CHECKED_ON_OPENING, 0)
     bodies = store.events(name, first, EVENTS_CHECKED_ON_OPENING)
     if len(bodies) != head.seq - first:
-        raise LedgerCorrupt(where=f"ledger {name}", problem=f"{head.seq - first - len(bodies)} of its last events are missing")
+        raise LedgerCorrupt(
+            where=f"ledger {name}", problem=f"{head.seq - first - len(bodies)} of its last events are missing"
+        )
     last: dict[tuple[str, str, str], tuple[int, int]] = {}
     for body in bodies:
         for entry in decode_event(body).entries:
@@ -117,5 +117,3 @@ def check_tail(store: Store, name: str) -> None:
         balance = live.get(place)
         if balance is None or (balance.amount, balance.version) != (after, version):
             raise LedgerCorrupt(where=f"balance {' '.join(place)}", problem="it is not what the journal says")
-
-

@@ -7,6 +7,7 @@ used by one thread at a time: the writer's leader.
 from __future__ import annotations
 
 import json
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,9 @@ MAX_OBJECTS_IN_MEMORY = 500_000
 KEYS_PER_SAVE = 65_536
 """The key filter is written down when so many keys are new, or a sixteenth of it."""
 
+NEAR = 256
+"""Events that lie so close are read together."""
+
 OPENING_KEY = "ledger_opened"
 OPENING_SOURCE = "tallystick"
 
@@ -41,7 +45,9 @@ class _Gathered(Struct):
 
     bodies: list[bytes] = field(default_factory=list)
     entries: list[EntryRow] = field(default_factory=list)
-    keys: list[tuple[int, int]] = field(default_factory=list)
+    keys: dict[int, int] = field(default_factory=dict)
+    twins: list[tuple[int, int]] = field(default_factory=list)
+    """(number, seq) of keys whose number another key of the same batch has too."""
     references: list[tuple[str, str, int]] = field(default_factory=list)
     backdated: list[tuple[int, int, str, int]] = field(default_factory=list)
 
@@ -64,15 +70,14 @@ class Desk:
         self._filter: KeyFilter | None = None
         self._saved_keys: list[int] = []
         self._stored_keys: dict[int, list[int]] = {}
-        self._unwritten: dict[int, list[int]] = {}
-        self._in_flight: list[Batch] = []
+        self._repeated: dict[int, bytes] = {}
+        self._in_flight: deque[tuple[Batch, _Gathered]] = deque()
         self._drop()
 
     def _drop(self) -> None:
         self._book: Book | None = None
         self._gathered = _Gathered()
         self._taken = Head(0, "", "", 0)
-        self._unwritten.clear()
         self._in_flight.clear()
         self.now = ""
 
@@ -101,9 +106,12 @@ class Desk:
         """Take back everything since the save."""
         self.book.rollback(save.mark)
         for name, length in zip(_Gathered.__struct_fields__, save.lengths, strict=True):
-            if name == "keys":
-                self._written(self._gathered.keys[length:])
-            del getattr(self._gathered, name)[length:]
+            gathered = getattr(self._gathered, name)
+            if isinstance(gathered, dict):
+                while len(gathered) > length:
+                    gathered.popitem()
+            else:
+                del gathered[length:]
 
     def release(self, save: Save) -> None:
         """Forget the way back."""
@@ -122,7 +130,7 @@ class Desk:
             head=head,
             bodies=gathered.bodies,
             entries=gathered.entries,
-            keys=gathered.keys,
+            keys=[*gathered.keys.items(), *gathered.twins],
             references=gathered.references,
             backdated=gathered.backdated,
             balances=book.new_balances,
@@ -132,24 +140,16 @@ class Desk:
         book.new_balances = []
         book.changed = {}
         self._taken = head
-        self._in_flight.append(batch)
+        self._in_flight.append((batch, gathered))
         return batch
 
-    def stored(self, batches: Sequence[Batch]) -> None:
-        """These batches are durable now."""
-        for batch in batches:
-            self._in_flight.remove(batch)
-            self._written(batch.keys)
+    def stored(self, seq: int) -> None:
+        """All events before this number are durable now, and the store knows their keys."""
+        while self._in_flight and self._in_flight[0][0].head.seq <= seq:
+            batch, _ = self._in_flight.popleft()
             for kind, id, value in batch.objects:
-                if kind == "lock" and not value.is_open and self.book.objects.get((kind, id)) is value:
-                    del self.book.objects[kind, id]
-
-    def _written(self, keys: Sequence[tuple[int, int]]) -> None:
-        for number, seq in keys:
-            seqs = self._unwritten[number]
-            seqs.remove(seq)
-            if not seqs:
-                del self._unwritten[number]
+                if kind == "lock" and not value.is_open and self.book.objects.get(("lock", id)) is value:
+                    del self.book.objects["lock", id]
 
     def drop(self) -> None:
         """What was decided did not become durable: forget the book, and read it again when it is needed."""
@@ -246,12 +246,22 @@ class Desk:
     # ------------------------------------------------------------ idempotency
 
     def _use_keys(self, numbers: list[int], first: int) -> None:
+        """The events from ``first`` on bear these keys."""
         assert self._filter is not None
         self._filter.add(numbers)
-        self._gathered.keys += zip(numbers, range(first, first + len(numbers)), strict=True)
-        unwritten = self._unwritten
-        for seq, number in enumerate(numbers, first):
-            unwritten.setdefault(number, []).append(seq)
+        if len(numbers) == 1 and numbers[0] in self._gathered.keys:
+            self._gathered.twins.append((numbers[0], first))
+        else:
+            self._gathered.keys.update(zip(numbers, range(first, first + len(numbers)), strict=True))
+
+    def _unwritten(self, number: int) -> list[int]:
+        """The events that bear a key of this number and are not in the store yet."""
+        found = []
+        for gathered in [*(gathered for _, gathered in self._in_flight), self._gathered]:
+            if number in gathered.keys:
+                found.append(gathered.keys[number])
+                found += [seq for twin, seq in gathered.twins if twin == number]
+        return found
 
     def _confirm(self, commands: Sequence[Command], numbers: list[int]) -> set[int]:
         """The positions of the commands whose key was used before, or stands twice in these commands."""
@@ -259,20 +269,32 @@ class Desk:
         suspects = self._filter.suspects(numbers)
         if not suspects:
             return suspects
-        self._stored_keys = self._store.find_keys(self.name, [numbers[position] for position in suspects])
+        wanted = [numbers[position] for position in suspects]
+        self._stored_keys = self._store.find_keys(self.name, wanted)
+        self._repeated = self._read_near(sorted(seq for seqs in self._stored_keys.values() for seq in seqs))
+        times = Counter(numbers)
         return {
             position
             for position in suspects
-            if numbers[position] in self._stored_keys
-            or numbers[position] in self._unwritten
-            or numbers.count(numbers[position]) > 1
+            if (number := numbers[position]) in self._stored_keys or times[number] > 1 or self._unwritten(number)
         }
+
+    def _read_near(self, seqs: Sequence[int]) -> dict[int, bytes]:
+        """These events' bytes; those that lie close together come in one read, as when a whole batch is asked again."""
+        found: dict[int, bytes] = {}
+        start = 0
+        for index, seq in enumerate(seqs):
+            if index + 1 == len(seqs) or seqs[index + 1] - seq > NEAR:
+                first = seqs[start]
+                bodies = self._store.events(self.name, first, seq - first + 1)
+                found.update((wanted, bodies[wanted - first]) for wanted in seqs[start : index + 1])
+                start = index + 1
+        return found
 
     def _answer_again(self, command: Command, number: int) -> Result | None:
         """The first answer to this key, or a conflict; None for a new key."""
-        seqs = [*self._stored_keys.get(number, ()), *self._unwritten.get(number, ())]
-        for seq in seqs:
-            body = self._body(seq)
+        for seq in [*self._stored_keys.get(number, ()), *self._unwritten(number)]:
+            body = self._repeated.get(seq) or self._body(seq)
             event = decode_event(body)
             if event.source == command.source and event.idem == command.key:
                 if shows_request(event, command):
@@ -327,15 +349,33 @@ class Desk:
         elif kind == "history":
             account, asset, bucket, effective = id
             balance = self.book.balance(account, asset, bucket)
-            pending = [row for batch in [*self._in_flight, self._gathered] for row in batch.entries]
-            backdated = [row for batch in [*self._in_flight, self._gathered] for row in batch.backdated]
-            lowest = lowest_since(self._store, self.name, balance, effective, pending, backdated)
+            pending, backdated = list(self._gathered.entries), list(self._gathered.backdated)
+            for batch, _ in self._in_flight:
+                pending += batch.entries
+                backdated += batch.backdated
+            lowest = lowest_since(
+                self._store,
+                self.name,
+                balance,
+                effective,
+                seq_at=self._seq_at,
+                time_of=lambda seq: decode_event(self._body(seq)).time,
+                pending=pending,
+                pending_backdated=backdated,
+            )
             self.book.remember("history", id, lowest)
         else:
             self.book.remember(kind, id, self._store.load_objects(self.name, kind, [id]).get(id))
 
+    def _seq_at(self, time: str) -> int:
+        """How many events were recorded up to this time, which lies before now; those in flight count."""
+        for batch, _ in reversed(self._in_flight):
+            if batch.head.time <= time:
+                return batch.head.seq
+        return self._store.seq_at(self.name, time)
+
     def _body(self, seq: int) -> bytes:
-        for batch in self._in_flight:
+        for batch, _ in self._in_flight:
             if batch.expected.seq <= seq < batch.head.seq:
                 return batch.bodies[seq - batch.expected.seq]
         if seq >= self._taken.seq:
@@ -359,7 +399,7 @@ class Desk:
             loaded, first = KeyFilter(), 0
         else:
             self._saved_keys = loaded.sizes
-        loaded.add(number for number, _ in self._store.key_numbers(self.name, first))
+        loaded.add([number for number, _ in self._store.key_numbers(self.name, first)])
         return loaded
 
     def save_filter(self) -> None:

@@ -115,14 +115,12 @@ class Reads:
         if recorded is not None:
             before = self._store.seq_at(self._name, parse_time(recorded, "recorded"))
         if as_of is None:
-            rows = self._store.balances(self._name, before, accounts)
-            return [BalanceView(*row[:3], row[3].amount, row[3].version) for row in rows]
+            return self._recorded(accounts, before)
         effective = parse_time(as_of, "as_of")
         first = self._store.seq_at(self._name, effective)
         before = self.head.seq if before is None else before
         if before <= first:
-            rows = self._store.balances(self._name, before, accounts)
-            return [BalanceView(*row[:3], row[3].amount, row[3].version) for row in rows]
+            return self._recorded(accounts, before)
         then = {row[:3]: row[3] for row in self._store.balances(self._name, first, accounts)}
         known = self._store.balances(self._name, before, accounts)
         late = late_changes(
@@ -132,12 +130,18 @@ class Reads:
             before,
         )
         found = []
-        for *place, balance in known:
-            earlier = then.get(tuple(place))  # type: ignore[call-overload]
-            amount = (earlier.amount if earlier else 0) + late.get(balance.id, 0)
+        for account, asset, bucket, balance in known:
+            earlier = then.get((account, asset, bucket))
             if earlier or balance.id in late:
-                found.append(BalanceView(*place, amount, balance.version))
+                amount = (earlier.amount if earlier else 0) + late.get(balance.id, 0)
+                found.append(BalanceView(account, asset, bucket, amount, balance.version))
         return found
+
+    def _recorded(self, accounts: Sequence[str] | None, before: int | None) -> list[BalanceView]:
+        return [
+            BalanceView(account, asset, bucket, balance.amount, balance.version)
+            for account, asset, bucket, balance in self._store.balances(self._name, before, accounts)
+        ]
 
     # ------------------------------------------------------------ accounts and locks
 
@@ -316,5 +320,3 @@ def _check_limit(limit: int) -> int:
     if type(limit) is not int or not 0 < limit <= MAX_LIMIT:
         raise InvalidInput(path="limit", problem=f"{limit!r} is not 1 to {MAX_LIMIT}")
     return limit
-
-

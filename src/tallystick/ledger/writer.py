@@ -20,7 +20,7 @@ from itertools import chain
 from tallystick.commands import Command
 from tallystick.errors import BatchAborted, Closed, Fault, Overloaded, Refusal, Unavailable
 from tallystick.ledger.desk import Desk, Result
-from tallystick.stores.base import PART_BITS, Batch, HeadMoved, Store
+from tallystick.stores.base import PART_BITS, Batch, HeadMoved, Store, joined
 
 MAX_COMMANDS_PER_ROUND = 8_192
 MAX_QUEUED = 65_536
@@ -29,8 +29,8 @@ STREAMED_FROM = 2_048
 """A round of so many commands is stored while it is decided."""
 OVERLAPPED_FROM = 1_024
 """So many waiting commands are decided while the round before them is still being stored."""
-PART = 1_024
-"""Commands that are decided before they are handed over."""
+PART = 256
+"""Commands that are decided before they are handed to the helper."""
 MAX_ATTEMPTS = 10
 """How often a job is decided anew because other processes wrote first."""
 
@@ -45,6 +45,7 @@ class Job:
         self.results: list[Result] = []
         self.failure: Exception | None = None
         self.done = False
+        self.leads = False
         self.turn = threading.Lock()
         self.turn.acquire()
 
@@ -70,7 +71,7 @@ class Writer:
         self._begun = 0
         self._finished = 0
         self._broken = False
-        self._durable: list[Batch] = []
+        self._durable = 0  # all events before this number are in the store
         self._upkept = 0
 
     def submit(self, commands: Sequence[Command], *, atomic: bool = False, dry_run: bool = False) -> list[Result]:
@@ -98,7 +99,7 @@ class Writer:
         with self._turns:
             self._turns.wait_for(lambda: not self._led and self._finished == self._begun)
         if not self._broken:
-            self._desk.stored(self._take_durable())
+            self._desk.stored(self._durable)
             self._desk.save_filter()
 
     # ------------------------------------------------------------ queueing
@@ -113,16 +114,32 @@ class Writer:
             self._queue.append(job)
             self._queued += len(job.commands)
             if not self._led:
-                self._led = True
+                self._led = job.leads = True
                 return
-        job.turn.acquire()
+        try:
+            job.turn.acquire()
+        except BaseException:  # an interrupt: nobody must wait for a leader that has gone
+            self._withdraw(job)
+            raise
+
+    def _withdraw(self, job: Job) -> None:
+        """Take a job back out of the queue, if it is still there; the lead goes on to the next."""
+        with self._mutex:
+            if job in self._queue:
+                self._queue.remove(job)
+                self._queued -= len(job.commands)
+            leads = job.leads and not job.done
+        if leads:
+            self._hand_over()
 
     def _await_company(self) -> None:
         """While a round is being stored, small jobs gather for one commit; only much work is decided meanwhile."""
         with self._turns:
             self._turns.wait_for(
-                lambda: self._finished == self._begun
-                or (self._queued >= OVERLAPPED_FROM and self._finished >= self._begun - 1)
+                lambda: (
+                    self._finished == self._begun
+                    or (self._queued >= OVERLAPPED_FROM and self._finished >= self._begun - 1)
+                )
             )
 
     def _next_jobs(self) -> list[Job]:
@@ -141,6 +158,7 @@ class Writer:
         """Wake the first that waits, to lead the next round."""
         with self._mutex:
             if self._queue:
+                self._queue[0].leads = True
                 self._queue[0].turn.release()
                 return
             self._led = False
@@ -150,8 +168,12 @@ class Writer:
     # ------------------------------------------------------------ leading a round
 
     def _lead(self, own: Job) -> None:
-        self._await_company()
-        jobs = self._next_jobs()
+        try:
+            self._await_company()
+            jobs = self._next_jobs()
+        except BaseException:
+            self._withdraw(own)
+            raise
         try:
             self._round(jobs)
         except BaseException as error:
@@ -197,23 +219,17 @@ class Writer:
             if self._broken:
                 self._turns.wait_for(lambda: self._finished == self._begun)
                 self._desk.drop()
-                self._durable.clear()
                 self._broken = False
             ticket = self._begun
             self._begun += 1
-            idle = self._finished == ticket
-        self._desk.stored(self._take_durable())
+            idle, durable = self._finished == ticket, self._durable
+        self._desk.stored(durable)
         if idle:
             self._upkeep()
         return ticket
 
-    def _take_durable(self) -> list[Batch]:
-        with self._turns:
-            durable, self._durable = self._durable, []
-        return durable
-
     def _upkeep(self) -> None:
-        """Between rounds: keep memory bounded, and at every new part of the journal what makes reads and starts fast."""
+        """Between rounds: keep memory bounded, and at each new part of the journal what makes reads and starts fast."""
         self._desk.trim()
         part = self._desk.position >> PART_BITS
         if part != self._upkept:
@@ -269,17 +285,17 @@ class Writer:
         if broken:
             self._fail(ticket)
             raise HeadMoved
-        kept: list[Batch] = []
+        seen: list[int] = []
         try:
-            passed = _noted(batches, kept)
-            first = next(passed, None)
+            noted = _noted(batches, seen)
+            first = next(noted, None)
             if first is not None:
-                self._store.append(chain([first], passed))
+                self._store.append(chain([first], noted))
         except BaseException:
             self._fail(ticket)
             raise
         with self._turns:
-            self._durable += kept
+            self._durable = seen[-1] if seen else self._durable
             self._finished += 1
             self._turns.notify_all()
 
@@ -293,15 +309,27 @@ class Writer:
 
 
 def _until_none(parts: queue.SimpleQueue[Batch | BaseException | None]) -> Iterator[Batch]:
-    while (part := parts.get()) is not None:
-        if isinstance(part, BaseException):
-            raise part
-        yield part
+    """The parts as they come; those that wait already are joined, so that fewer statements store them."""
+    while True:
+        waiting = [parts.get()]
+        while not parts.empty():
+            waiting.append(parts.get())
+        batches = []
+        for part in waiting:
+            if isinstance(part, BaseException):
+                raise part
+            if part is not None:
+                batches.append(part)
+        if batches:
+            yield joined(batches)
+        if waiting[-1] is None:
+            return
 
 
-def _noted(batches: Iterable[Batch], kept: list[Batch]) -> Iterator[Batch]:
+def _noted(batches: Iterable[Batch], seen: list[int]) -> Iterator[Batch]:
+    """The batches, while noting where each one ends."""
     for batch in batches:
-        kept.append(batch)
+        seen.append(batch.head.seq)
         yield batch
 
 

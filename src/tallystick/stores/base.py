@@ -16,7 +16,7 @@ from tallystick.accounts import Account
 from tallystick.kernel import Balance, Lock, Policy, Record, Reversal
 
 PART_BITS = 15
-"""Entries and keys are partitioned by sequence range, 2^15 events a part, so that the index being written stays small."""
+"""Entries and keys are partitioned by sequence range, 2^15 events a part: the index being written stays small."""
 
 OBJECT_TYPES: dict[str, Any] = {
     "account": Account,
@@ -70,6 +70,16 @@ class Batch(Struct, kw_only=True):
     """(balance id, seq, effective time, amount) of each entry that took effect before it was recorded."""
 
 
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Batches that follow one another as one."""
+    if len(batches) == 1:
+        return batches[0]
+    whole = Batch(ledger=batches[0].ledger, expected=batches[0].expected, head=batches[-1].head, bodies=[])
+    for name in ("bodies", "entries", "balances", "keys", "objects", "references", "backdated"):
+        getattr(whole, name).extend(row for batch in batches for row in getattr(batch, name))
+    return whole
+
+
 class HeadMoved(Exception):
     """Another writer appended first: read its events and decide again."""
 
@@ -109,8 +119,8 @@ class Store(Protocol):
     def find_keys(self, ledger: str, numbers: Sequence[int]) -> dict[int, list[int]]:
         """For each of these key numbers that was used, the sequence numbers of the events that bear it."""
 
-    def key_numbers(self, ledger: str, first: int = 0) -> Iterator[tuple[int, int]]:
-        """(key number, seq) of every event from ``first`` on, in no promised order within a part."""
+    def key_numbers(self, ledger: str, first: int = 0, before: int | None = None) -> Iterator[tuple[int, int]]:
+        """(key number, seq) of every event with first <= seq < before, in no promised order."""
 
     def events(self, ledger: str, first: int, limit: int) -> list[bytes]:
         """The bytes of up to ``limit`` events from number ``first``, checked against their hashes."""
@@ -126,9 +136,7 @@ class Store(Protocol):
     ) -> list[tuple[str, str, str, Balance]]:
         """(account, asset, bucket, balance) sorted, as it stood before event number ``before`` (None: now)."""
 
-    def entries(
-        self, ledger: str, balance_ids: Sequence[int], first: int, before: int, limit: int
-    ) -> list[EntryRow]:
+    def entries(self, ledger: str, balance_ids: Sequence[int], first: int, before: int, limit: int) -> list[EntryRow]:
         """Entries of these balances with first <= seq < before, in order of (seq, balance id), up to ``limit``."""
 
     def backdated(self, ledger: str, balance_ids: Sequence[int] | None = None) -> list[tuple[int, int, str, int]]:
@@ -137,10 +145,21 @@ class Store(Protocol):
     def references(self, ledger: str, name: str, value: str) -> list[int]:
         """The sequence numbers of the events with this causal reference, ascending."""
 
+    def references_between(self, ledger: str, first: int, before: int) -> list[tuple[str, str, int]]:
+        """(name, value, seq) of each causal reference of the events with first <= seq < before, in no promised order."""
+
     def locks(
-        self, ledger: str, *, kind: str = "", account: str = "", state: str = "", due: str = "", after: str = "", limit: int
+        self,
+        ledger: str,
+        *,
+        kind: str = "",
+        account: str = "",
+        state: str = "",
+        due: str = "",
+        after: str = "",
+        limit: int,
     ) -> list[Lock]:
-        """Locks in the order of their ids' places, after the id ``after``; ``due``: open ones that expire up to then."""
+        """Locks in the order of their ids' places, after the id ``after``; ``due``: open ones that expire by then."""
 
     def accounts(self, ledger: str, prefix: str, after: str, limit: int) -> list[str]:
         """Addresses that were declared or used, that begin with ``prefix``, sorted, after ``after``."""

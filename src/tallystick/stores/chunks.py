@@ -6,6 +6,8 @@ its last event, and each event names the hash of the one before, so every byte o
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 
 from tallystick.errors import LedgerCorrupt
@@ -21,13 +23,13 @@ EMPTY_HEAD = Head(0, GENESIS, "", 0)
 def pack(first: int, bodies: list[bytes]) -> tuple[bytes, str]:
     """One blob of events from number ``first`` on, and where its rows lie in it, as JSON.
 
-    Each row: [first seq, count, hash of the last, encoding, start (from 1), length].
+    Each row: [first seq, count, hash of the last, encoding, start (from 1), length, time of the last].
     """
     rows, start, packed = [], 1, []
     for index in range(0, len(bodies), EVENTS_PER_ROW):
         part = bodies[index : index + EVENTS_PER_ROW]
         body = b"\n".join(part)
-        rows.append((first + index, len(part), leaf_hash(part[-1]), PLAIN, start, len(body)))
+        rows.append((first + index, len(part), leaf_hash(part[-1]), PLAIN, start, len(body), time_of(part[-1])))
         packed.append(body)
         start += len(body)
     return b"".join(packed), msgspec.json.encode(rows).decode()
@@ -36,12 +38,27 @@ def pack(first: int, bodies: list[bytes]) -> tuple[bytes, str]:
 def unpack(ledger: str, seq: int, count: int, hash: str, encoding: int, body: bytes) -> list[bytes]:
     """The events of a row, each checked against the next one's ``prev``, the last against the row's hash."""
     bodies = _split(ledger, seq, count, encoding, body)
-    for number, (event, following) in enumerate(zip(bodies, bodies[1:], strict=False), start=seq):
+    for number, (event, following) in enumerate(itertools.pairwise(bodies), start=seq):
         if _names(following) != leaf_hash(event):
             raise _altered(ledger, number)
     if leaf_hash(bodies[-1]) != hash:
         raise _altered(ledger, seq + count - 1)
+    _check_place(ledger, seq, bodies[0])
     return bodies
+
+
+def check_last(ledger: str, seq: int, count: int, time: str, hash: str, body: bytes) -> None:
+    """Raises LedgerCorrupt unless a row's place, time and hash are those of the last event in it."""
+    last = body[body.rfind(b"\n") + 1 :]
+    if leaf_hash(last) != hash or time_of(last) != time:
+        raise _altered(ledger, seq + count - 1)
+    _check_place(ledger, seq + count - 1, last)
+
+
+def time_of(body: bytes) -> str:
+    """When an event was recorded; after ``time`` its keys are only ``type`` and ``v``."""
+    start = body.rfind(b'"time":"') + 8
+    return body[start : start + 27].decode("ascii", "replace")
 
 
 def pick(ledger: str, wanted: int, seq: int, count: int, hash: str, encoding: int, body: bytes) -> bytes:
@@ -51,6 +68,7 @@ def pick(ledger: str, wanted: int, seq: int, count: int, hash: str, encoding: in
     event = bodies[index]
     if leaf_hash(event) != (hash if index == count - 1 else _names(bodies[index + 1])):
         raise _altered(ledger, wanted)
+    _check_place(ledger, wanted, event)
     return event
 
 
@@ -72,6 +90,13 @@ def _names(body: bytes) -> str:
     """The hash that an event names as the one before: ``prev`` is its last key but a few, and appears once as such."""
     start = body.rfind(b'"prev":"') + 8
     return body[start : start + 64].decode("ascii", "replace")
+
+
+def _check_place(ledger: str, seq: int, body: bytes) -> None:
+    """Raises LedgerCorrupt if an event stands at another number than its own, or in another ledger's journal."""
+    place = body.rfind(b'"seq":')
+    if not body[place:].startswith(f'"seq":{seq},'.encode()) or f'"ledger":"{ledger}"'.encode() not in body:
+        raise LedgerCorrupt(where=f"event {ledger}/{seq}", problem="another event is in its place", seq=seq)
 
 
 def _split(ledger: str, seq: int, count: int, encoding: int, body: bytes) -> list[bytes]:

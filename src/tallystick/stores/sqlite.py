@@ -8,9 +8,12 @@ arithmetic; what does not add up is reported, never repaired.
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import json
 import sqlite3
 import threading
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +40,7 @@ APPLICATION_ID = 0x7A111E57
 SCHEMA_VERSION = 1
 PAGE_SIZE = 4096
 CACHE_KIB = 32 * 1024
-CHECKPOINT_PAGES = 8_192
+CHECKPOINT_PAGES = 4_096
 BUSY_MILLISECONDS = 5_000
 MAX_READERS = 8
 ENTRIES_PER_SNAPSHOT = 4
@@ -71,7 +74,13 @@ class SqliteStore:
         else:
             check_file(self.path)
             with self._reading() as connection:
-                self._check_schema(connection)
+                blank = _is_blank(connection)
+                if not blank:
+                    self._check_schema(connection)
+            if blank:  # its maker died, or its disk was full, before anything was written
+                if read_only or not create:
+                    raise LedgerNotFound(path=str(self.path))
+                self._open_writer()
 
     # ------------------------------------------------------------ connections
 
@@ -84,7 +93,7 @@ class SqliteStore:
             )
             connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise translate(error, self.path) from None
         return connection
 
@@ -103,9 +112,12 @@ class SqliteStore:
                 connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
                 self._create_schema(connection)
                 self._check_schema(connection)
-            except sqlite3.Error as error:
+            except BaseException as error:
                 connection.close()
-                raise translate(error, self.path) from None
+                self._lockfile.release()
+                if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
+                    raise translate(error, self.path) from None
+                raise
             self._writer = connection
         return self._writer
 
@@ -121,12 +133,15 @@ class SqliteStore:
         try:
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-        except sqlite3.Error as error:
+            schema = _schema_of(connection)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise translate(error, self.path) from None
         if application != APPLICATION_ID:
             raise NotALedger(path=str(self.path), problem="it is another program's SQLite database")
         if version > SCHEMA_VERSION:
             raise NotALedger(path=str(self.path), problem=f"its schema is version {version}; upgrade Tallystick")
+        if version != SCHEMA_VERSION or schema != _schema():
+            raise LedgerCorrupt(where=str(self.path), problem="its tables or their guards are not as they were made")
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -140,7 +155,7 @@ class SqliteStore:
         try:
             connection.execute("BEGIN")
             yield connection
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise translate(error, self.path) from None
         finally:
             with contextlib.suppress(sqlite3.Error):
@@ -161,7 +176,7 @@ class SqliteStore:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise translate(error, self.path) from None
             finally:
                 if connection.in_transaction:
@@ -180,14 +195,16 @@ class SqliteStore:
     def append(self, batches: Iterable[Batch]) -> None:
         ledger: int | None = None
         batch: Batch | None = None
+        follows: tuple[str, Head] | None = None
         with self._writing() as connection:
             for batch in batches:
                 if ledger is None:
                     ledger = self._claim(connection, batch)
+                elif (batch.ledger, batch.expected) != follows:
+                    raise HeadMoved
+                follows = (batch.ledger, batch.head)
                 bodies, places = chunks.pack(batch.expected.seq, batch.bodies)
-                connection.execute(
-                    _SQL["add_events"], {"ledger": ledger, "time": batch.head.time, "bodies": bodies, "rows": places}
-                )
+                connection.execute(_SQL["add_events"], {"ledger": ledger, "bodies": bodies, "rows": places})
                 self._add_projections(connection, ledger, batch)
         if batch is not None:
             self._heads[batch.ledger] = batch.head
@@ -255,7 +272,7 @@ class SqliteStore:
         with self._writing() as connection:
             id = self._id(connection, ledger)
             if id is not None:
-                connection.execute(_SQL["put_cache"], (id, name, body))
+                connection.execute(_SQL["put_cache"], (id, name, hashlib.sha256(body).digest() + body))
 
     # ------------------------------------------------------------ reading: heads and events
 
@@ -266,12 +283,16 @@ class SqliteStore:
     def head(self, ledger: str) -> Head | None:
         with self._reading() as connection:
             id = self._id(connection, ledger)
-            return None if id is None else self._head(connection, id)
+            return None if id is None else self._head(connection, id, ledger)
 
-    def _head(self, connection: sqlite3.Connection, ledger: int) -> Head:
+    def _head(self, connection: sqlite3.Connection, ledger: int, name: str = "") -> Head:
+        """Where a ledger stands; with its ``name``, checked against its last event."""
         row = connection.execute(_SQL["head"], (ledger,)).fetchone()
+        if row is not None and name:
+            seq, count, last, hash, _, body = connection.execute(_SQL["event_row_before"], (ledger, row[0])).fetchone()
+            chunks.check_last(name, seq, count, last, hash, body)
         made: int = connection.execute(_SQL["balances_made"], (ledger,)).fetchone()[0]
-        return Head(*row, made) if row else chunks.EMPTY_HEAD
+        return Head(row[0], row[1], row[2], made) if row else chunks.EMPTY_HEAD
 
     def events(self, ledger: str, first: int, limit: int) -> list[bytes]:
         with self._reading() as connection:
@@ -280,17 +301,29 @@ class SqliteStore:
                 return []
             asked = {"ledger": id, "first": first, "before": first + limit}
             found: list[bytes] = []
-            for seq, count, _, hash, encoding, body in connection.execute(_SQL["event_rows"], asked):
+            expected: int | None = None
+            for seq, count, time, hash, encoding, body in connection.execute(_SQL["event_rows"], asked):
+                if (seq > first) if expected is None else (seq != expected):
+                    raise LedgerCorrupt(where=f"event {ledger}/{expected or first}", problem="it is missing")
+                expected = seq + count
+                chunks.check_last(ledger, seq, count, time, hash, body)
                 bodies = chunks.unpack(ledger, seq, count, hash, encoding, body)
                 found.extend(bodies[max(first - seq, 0) : first + limit - seq])
+            head = self._head(connection, id, ledger)
+            if len(found) != max(min(first + limit, head.seq) - max(first, 0), 0):
+                raise LedgerCorrupt(where=f"event {ledger}/{first + len(found)}", problem="it is missing")
             return found
 
     def event(self, ledger: str, seq: int) -> bytes | None:
         with self._reading() as connection:
             id = self._id(connection, ledger)
-            row = None if id is None or seq < 0 else connection.execute(_SQL["event_row_before"], (id, seq)).fetchone()
-        if row is None or seq >= row[0] + row[1]:
-            return None
+            if id is None or seq < 0:
+                return None
+            row = connection.execute(_SQL["event_row_before"], (id, seq)).fetchone()
+            if row is None or seq >= row[0] + row[1]:
+                if seq < self._head(connection, id, ledger).seq:
+                    raise LedgerCorrupt(where=f"event {ledger}/{seq}", problem="it is missing", seq=seq)
+                return None
         return chunks.pick(ledger, seq, row[0], row[1], row[3], row[4], row[5])
 
     def seq_at(self, ledger: str, time: str) -> int:
@@ -298,14 +331,21 @@ class SqliteStore:
             id = self._id(connection, ledger)
             if id is None:
                 return 0
-            low, high = 0, self._head(connection, id).seq
+            low, high, later = 0, self._head(connection, id).seq, None
             while low < high:
-                seq, count, last = connection.execute(_SQL["event_row_time"], (id, (low + high) // 2)).fetchone()
+                middle = (low + high) // 2
+                row = connection.execute(_SQL["event_row_before"], (id, middle)).fetchone()
+                if row is None or not low <= row[0] <= middle < row[0] + row[1]:
+                    raise LedgerCorrupt(where=f"event {ledger}/{middle}", problem="it is missing", seq=middle)
+                seq, count, last, hash, encoding, body = row
+                chunks.check_last(ledger, seq, count, last, hash, body)
                 if last <= time:
                     low = seq + count
                 else:
-                    high = seq
-            return low
+                    high, later = seq, (seq, count, hash, encoding, body)
+            if later is None:
+                return low
+            return low + bisect_right(chunks.unpack(ledger, *later), time, key=chunks.time_of)
 
     # ------------------------------------------------------------ reading: balances and entries
 
@@ -382,9 +422,7 @@ class SqliteStore:
                 found.setdefault(balance, (version, after))
         return found
 
-    def entries(
-        self, ledger: str, balance_ids: Sequence[int], first: int, before: int, limit: int
-    ) -> list[EntryRow]:
+    def entries(self, ledger: str, balance_ids: Sequence[int], first: int, before: int, limit: int) -> list[EntryRow]:
         found: list[EntryRow] = []
         with self._reading() as connection:
             id = self._id(connection, ledger)
@@ -429,15 +467,25 @@ class SqliteStore:
                     found.setdefault(number, []).append(seq)
         return found
 
-    def key_numbers(self, ledger: str, first: int = 0) -> Iterator[tuple[int, int]]:
+    def key_numbers(self, ledger: str, first: int = 0, before: int | None = None) -> Iterator[tuple[int, int]]:
         with self._reading() as connection:
-            id = self._id(connection, ledger)
-            if id is None:
-                return
-            for part in range(first >> PART_BITS, (self._head(connection, id).seq >> PART_BITS) + 1):
-                for number, seq in connection.execute(_SQL["all_keys_in_part"], (id, part)):
-                    if seq >= first:
-                        yield number, seq
+            yield from self._between(connection, "keys_between", ledger, first, before)
+
+    def references_between(self, ledger: str, first: int, before: int) -> list[tuple[str, str, int]]:
+        with self._reading() as connection:
+            return list(self._between(connection, "references_between", ledger, first, before))
+
+    def _between(
+        self, connection: sqlite3.Connection, query: str, ledger: str, first: int, before: int | None
+    ) -> Iterator[Any]:
+        """The rows of a partitioned table for a range of events, part by part."""
+        id = self._id(connection, ledger)
+        if id is None:
+            return
+        end = self._head(connection, id).seq
+        before = end if before is None else min(before, end)
+        for part in range(first >> PART_BITS, (max(before - 1, 0) >> PART_BITS) + 1):
+            yield from connection.execute(_SQL[query], (id, part, first, before))
 
     def references(self, ledger: str, name: str, value: str) -> list[int]:
         found: list[int] = []
@@ -466,11 +514,19 @@ class SqliteStore:
     def _decode(self, kind: str, body: bytes) -> Any:
         try:
             return msgspec.json.decode(body, type=OBJECT_TYPES[kind])
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
             raise LedgerCorrupt(where=f"{self.path} {kind}", problem=f"it cannot be read: {error}") from None
 
     def locks(
-        self, ledger: str, *, kind: str = "", account: str = "", state: str = "", due: str = "", after: str = "", limit: int
+        self,
+        ledger: str,
+        *,
+        kind: str = "",
+        account: str = "",
+        state: str = "",
+        due: str = "",
+        after: str = "",
+        limit: int,
     ) -> list[Lock]:
         query = _SQL["locks_due"] if due else _SQL["locks_of_account"] if account else _SQL["locks"]
         found: list[Lock] = []
@@ -504,14 +560,19 @@ class SqliteStore:
     def kept(self, ledger: str, name: str) -> bytes | None:
         with self._reading() as connection:
             row = connection.execute(_SQL["cached"], (self._id(connection, ledger), name)).fetchone()
-            return row[0] if row else None
+        if row is None or hashlib.sha256(row[0][32:]).digest() != row[0][:32]:
+            return None  # what was damaged is as good as lost, and losing it loses nothing
+        return bytes(row[0][32:])
 
     # ------------------------------------------------------------ upkeep
 
     def check(self) -> list[str]:
         with self._reading() as connection:
-            rows = [row[0] for row in connection.execute("PRAGMA integrity_check(100)")]
-        return [] if rows == ["ok"] else rows
+            found = [row[0] for row in connection.execute("PRAGMA integrity_check(100)") if row[0] != "ok"]
+            for ledger, *row in connection.execute(_SQL["all_objects"]):
+                if tuple(row) != _object_row(row[0], row[1], self._decode(row[0], row[-1])):
+                    found.append(f"{row[0]} {row[1]} of ledger {ledger} is not indexed by what it says")
+        return found
 
     def stats(self, ledger: str) -> dict[str, int]:
         with self._reading() as connection:
@@ -537,6 +598,26 @@ class SqliteStore:
                 self._writer.close()
                 self._writer = None
             self._lockfile.release()
+
+
+def _is_blank(connection: sqlite3.Connection) -> bool:
+    """Whether nothing was ever written to this database."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    return not application and not _schema_of(connection)
+
+
+def _schema_of(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    return connection.execute(
+        "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY name"
+    ).fetchall()
+
+
+@functools.cache
+def _schema() -> list[tuple[str, str]]:
+    """What the schema of a whole file is, as SQLite writes it down."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(read("sqlite/schema.sql"))
+        return _schema_of(connection)
 
 
 def _object_row(kind: str, id: str, value: Any) -> tuple[str, str, str, str, str, str, bytes]:
@@ -568,8 +649,13 @@ def check_file(path: Path) -> None:
         raise LedgerCorrupt(where=str(path), problem=f"the file was cut short: {size} of {pages * page_size} bytes")
 
 
-def translate(error: sqlite3.Error, path: Path) -> Exception:
-    """SQLite's error as one of ours: damage is LedgerCorrupt, all else may pass and is Unavailable."""
+def translate(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Exception:
+    """SQLite's error as one of ours: damage is LedgerCorrupt, all else may pass and is Unavailable.
+
+    Damaged text, in a row or in what SQLite says of a damaged schema, cannot even be decoded.
+    """
+    if isinstance(error, UnicodeDecodeError) or str(error).startswith("Could not decode"):
+        return LedgerCorrupt(where=str(path), problem="a text in it is damaged")
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_FORMAT")):
         return LedgerCorrupt(where=str(path), problem=str(error))

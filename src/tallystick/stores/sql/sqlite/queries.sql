@@ -13,9 +13,10 @@ SELECT seq + count, hash, time FROM event WHERE ledger = ? ORDER BY seq DESC LIM
 SELECT coalesce(max(id), 0) FROM balance WHERE ledger = ?;
 
 -- name: add_events
--- Rows of events cut out of one blob: [seq, count, hash, encoding, start, length].
+-- Rows of events cut out of one blob: [seq, count, hash, encoding, start, length, time].
 INSERT INTO event (ledger, seq, count, time, hash, encoding, body)
-SELECT :ledger, value ->> 0, value ->> 1, :time, value ->> 2, value ->> 3, substr(:bodies, value ->> 4, value ->> 5)
+SELECT :ledger, value ->> 0, value ->> 1, value ->> 6, value ->> 2, value ->> 3,
+    substr(:bodies, value ->> 4, value ->> 5)
 FROM json_each(:rows);
 
 -- name: add_balances
@@ -51,9 +52,6 @@ ORDER BY seq;
 -- name: event_row_before
 -- The last stored row that begins at or before an event number.
 SELECT seq, count, time, hash, encoding, body FROM event WHERE ledger = ? AND seq <= ? ORDER BY seq DESC LIMIT 1;
-
--- name: event_row_time
-SELECT seq, count, time FROM event WHERE ledger = ? AND seq <= ? ORDER BY seq DESC LIMIT 1;
 
 -- name: balances_by_account
 SELECT id, account, asset, bucket FROM balance
@@ -111,14 +109,20 @@ SELECT balance, seq, effective, amount FROM backdated WHERE ledger = ? ORDER BY 
 SELECT number, seq FROM idempotency
 WHERE ledger = ? AND part = ? AND number IN (SELECT value FROM json_each(?));
 
--- name: all_keys_in_part
-SELECT number, seq FROM idempotency WHERE ledger = ? AND part = ?;
+-- name: keys_between
+SELECT number, seq FROM idempotency WHERE ledger = ? AND part = ? AND seq >= ? AND seq < ?;
+
+-- name: references_between
+SELECT name, value, seq FROM reference WHERE ledger = ? AND part = ? AND seq >= ? AND seq < ?;
 
 -- name: references_in_part
 SELECT seq FROM reference WHERE ledger = ? AND part = ? AND name = ? AND value = ? ORDER BY seq;
 
 -- name: objects
 SELECT id, body FROM object WHERE ledger = ? AND kind = ?;
+
+-- name: all_objects
+SELECT ledger, kind, id, place, account, state, expires, body FROM object;
 
 -- name: objects_by_id
 SELECT id, body FROM object WHERE ledger = ? AND kind = ? AND id IN (SELECT value FROM json_each(?));
@@ -136,7 +140,7 @@ ORDER BY place;
 -- name: locks_due
 SELECT body FROM object
 WHERE ledger = :ledger AND expires <> '' AND expires <= :due AND kind = 'lock' AND place > :after
-ORDER BY expires, place;
+ORDER BY place;
 
 -- name: accounts
 SELECT account FROM (
