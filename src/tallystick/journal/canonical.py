@@ -114,6 +114,20 @@ def decode_event(body: bytes) -> Event:
     )
 
 
+def decode_strict(body: bytes) -> Event:
+    """The event in these bytes if, and only if, they are its canonical form. Raises LedgerCorrupt."""
+    event = decode_event(body)
+    try:
+        _check(event.data, 2)
+        canonical = encode_event(event) == body
+    except (ValueError, RecursionError, EventTooLarge) as error:
+        raise _refused(str(error)) from None
+    if not canonical:
+        parse_strict(body)  # says what is wrong, if it is wrong as JSON; else a field is
+        raise _refused("it is not in canonical form")
+    return event
+
+
 def parse_strict(body: bytes) -> dict[str, Any]:
     """The object in these bytes if, and only if, they are its canonical form. Raises LedgerCorrupt.
 
@@ -151,6 +165,8 @@ def _check(value: Any, depth: int) -> None:
             _check(item, depth + 1)
     elif value is None:
         raise ValueError("there is a null")
+    elif type(value) is float:
+        raise ValueError(f"{value} is not a whole number")
     elif type(value) is int and abs(value) > MAX_INTEGER:
         raise ValueError(f"{value} is beyond 2^53-1")
 

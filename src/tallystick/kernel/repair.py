@@ -54,6 +54,8 @@ def decide_reversal(book: Book, command: Reverse, now: str) -> Draft:
     kind = type_of(book, original.type)
     if kind is None or not kind.reversible or not original.entries:
         raise NotReversible(transaction=original.id, type=original.type)
+    if original.type == "capture" and book.get("charge", original.id) is not None:
+        raise ChargeNotOpen(charge=original.id, state="finalized")
     whole = way_back(original)
     done: Reversal | None = book.get("reversal", original.id)
     left = {name: amount - (done.amounts.get(" ".join(name), 0) if done else 0) for name, amount in whole.items()}

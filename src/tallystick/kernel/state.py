@@ -58,16 +58,17 @@ def decide_ledger_opened(book: Book, command: OpenLedger, now: str) -> Draft:
         raise InvalidInput(path="name", problem="the ledger is open already")
     if check_ledger_name(command.name) != book.name:
         raise InvalidInput(path="name", problem=f"this is the book of {book.name}")
-    return Draft("ledger_opened", (), {"name": command.name, "policy": _policy(Policy(), command.policy)})
+    return Draft("ledger_opened", (), {"name": command.name, "policy": changed_policy(Policy(), command.policy)})
 
 
 def decide_policy(book: Book, command: SetPolicy, now: str) -> Draft:
     if not command.changes:
         raise InvalidInput(path="changes", problem="name at least one rule to change")
-    return Draft("policy_set", (), {"policy": _policy(book.policy, command.changes)})
+    return Draft("policy_set", (), {"policy": changed_policy(book.policy, command.changes)})
 
 
-def _policy(policy: Policy, changes: dict[str, Any]) -> dict[str, Any]:
+def changed_policy(policy: Policy, changes: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a policy with these changes. Raises InvalidInput, naming the rule that is wrong."""
     fields = msgspec.structs.asdict(policy)
     for name, value in changes.items():
         if name not in fields:

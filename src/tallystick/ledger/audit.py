@@ -14,7 +14,7 @@ import msgspec
 
 from tallystick.errors import LedgerCorrupt
 from tallystick.events import Event
-from tallystick.journal import check_link, decode_event, leaf_hash, parse_strict
+from tallystick.journal import check_link, decode_strict, leaf_hash
 from tallystick.kernel import Book, NotLoaded, apply
 from tallystick.ledger.history import Backdated
 from tallystick.ledger.views import Finding, Report
@@ -54,8 +54,7 @@ class _Replayer:
         expected = Head(book.seq, book.hash, book.time, book.balances_made)
         batch = Batch(ledger=self.name, expected=expected, head=expected, bodies=bodies)
         for body in bodies:
-            parse_strict(body)
-            event = decode_event(body)
+            event = decode_strict(body)
             check_link(event, book.seq, book.hash)
             try:
                 apply(book, event, leaf_hash(body))

@@ -103,7 +103,7 @@ def check_tail(store: Store, name: str) -> None:
     if head is None:
         return
     first = max(head.seq - EVENTS_CHECKED_ON_OPENING, 0)
-    bodies = store.events(name, first, EVENTS_CHECKED_ON_OPENING)
+    bodies = store.events(name, first, head.seq - first)  # and no more: another process may be writing
     if len(bodies) != head.seq - first:
         raise LedgerCorrupt(
             where=f"ledger {name}", problem=f"{head.seq - first - len(bodies)} of its last events are missing"
@@ -112,7 +112,7 @@ def check_tail(store: Store, name: str) -> None:
     for body in bodies:
         for entry in decode_event(body).entries:
             last[entry.account, entry.asset, entry.bucket] = (entry.after, entry.version)
-    live = {row[:3]: row[3] for row in store.balances(name, None, sorted({account for account, _, _ in last}))}
+    live = {row[:3]: row[3] for row in store.balances(name, head.seq, sorted({account for account, _, _ in last}))}
     for place, (after, version) in last.items():
         balance = live.get(place)
         if balance is None or (balance.amount, balance.version) != (after, version):

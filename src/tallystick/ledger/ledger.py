@@ -27,7 +27,7 @@ class Ledger(Acts):
     def __init__(
         self, store: Store, name: str, clock: Clock, policy: dict[str, Any], helper: ThreadPoolExecutor
     ) -> None:
-        super().__init__(store, name, clock)
+        super().__init__(store, name, clock, policy)
         self._writer = Writer(store, Desk(store, name, clock, policy), helper)
 
     def replay(self, progress: Progress | None = None) -> Report:

@@ -8,6 +8,7 @@ other. Reads never raise for an account that was never used: it stands at zero.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -16,7 +17,8 @@ from tallystick.clock import Clock, parse_time
 from tallystick.errors import InvalidInput, TransactionNotFound
 from tallystick.events import Event
 from tallystick.journal import decode_event, leaf_hash
-from tallystick.kernel import Lock, Policy
+from tallystick.kernel import Lock, Policy, Reversal
+from tallystick.kernel.state import changed_policy
 from tallystick.ledger.history import late_changes
 from tallystick.ledger.views import (
     AccountView,
@@ -36,10 +38,11 @@ MAX_LIMIT = 10_000
 class Reads:
     """The reading half of a Ledger."""
 
-    def __init__(self, store: Store, name: str, clock: Clock) -> None:
+    def __init__(self, store: Store, name: str, clock: Clock, policy: dict[str, Any]) -> None:
         self._store = store
         self._name = name
         self._clock = clock
+        self._first_policy = policy
 
     # ------------------------------------------------------------ the ledger
 
@@ -60,9 +63,9 @@ class Reads:
 
     @property
     def policy(self) -> Policy:
-        """The rules now in force."""
-        found: Policy = self._store.load_objects(self._name, "policy").get("policy", Policy())
-        return found
+        """The rules in force; of a ledger that does not exist yet, those that it will begin with."""
+        found: Policy | None = self._store.load_objects(self._name, "policy").get("policy")
+        return found or msgspec.convert(changed_policy(Policy(), self._first_policy), Policy)
 
     # ------------------------------------------------------------ balances
 
@@ -226,6 +229,15 @@ class Reads:
     def by_reference(self, name: str, value: str) -> list[Transaction]:
         """The events that bear this causal reference, oldest first."""
         return [self.transaction(seq) for seq in self._store.references(self._name, name, value)]
+
+    def reversal_of(self, id: str) -> Reversal | None:
+        """How much of a transaction was undone, and by which; None if nothing was."""
+        found: Reversal | None = self._store.load_objects(self._name, "reversal", [id]).get(id)
+        return found
+
+    def is_final(self, charge_id: str) -> bool:
+        """Whether a captured charge was declared final."""
+        return charge_id in self._store.load_objects(self._name, "charge", [charge_id])
 
     def events(self, after: int = -1, limit: int = 1_000) -> list[Transaction]:
         """The events with a sequence number above ``after``, in order; at most ``limit``."""

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from itertools import chain
+from itertools import chain, islice
 
 from tallystick.commands import Command
 from tallystick.errors import BatchAborted, Closed, Fault, Overloaded, Refusal, Unavailable
@@ -38,6 +38,8 @@ MAX_ATTEMPTS = 10
 class Job:
     """The commands of one call, and what became of them."""
 
+    __slots__ = ("atomic", "commands", "done", "dry_run", "failure", "leads", "results", "turn", "whole")
+
     def __init__(self, commands: Sequence[Command], *, atomic: bool, dry_run: bool) -> None:
         self.commands = commands
         self.atomic = atomic
@@ -46,13 +48,9 @@ class Job:
         self.failure: Exception | None = None
         self.done = False
         self.leads = False
+        self.whole = atomic or dry_run  # it must be taken back as a whole if it comes to nothing
         self.turn = threading.Lock()
         self.turn.acquire()
-
-    @property
-    def whole(self) -> bool:
-        """Whether it must be taken back as a whole if it comes to nothing."""
-        return self.atomic or self.dry_run
 
 
 class Writer:
@@ -241,10 +239,23 @@ class Writer:
 
     def _decide(self, jobs: list[Job]) -> list[Batch]:
         self._desk.begin()
+        together: list[Job] = []
         for job in jobs:
-            self._decide_job(job)
+            if job.whole or not self._desk.position:
+                self._decide_together(together)
+                together = []
+                self._decide_job(job)
+            else:
+                together.append(job)
+        self._decide_together(together)
         batch = self._desk.take()
         return [batch] if batch else []
+
+    def _decide_together(self, jobs: list[Job]) -> None:
+        """Independent jobs, as if they were one."""
+        results = iter(self._desk.decide([command for job in jobs for command in job.commands]))
+        for job in jobs:
+            job.results = list(islice(results, len(job.commands)))
 
     def _decide_job(self, job: Job) -> None:
         desk = self._desk
