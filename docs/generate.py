@@ -1,0 +1,113 @@
+"""Write docs/events.md and docs/errors.md from the registry of event types and the tree of errors.
+
+    .venv/bin/python docs/generate.py
+
+Both pages are made, never edited; a test fails when one is not current.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from tallystick import errors
+from tallystick.events import EVENT_TYPES, REFERENCES, EventType
+
+FOLDER = Path(__file__).resolve().parent
+MADE = "<!-- Made by docs/generate.py; do not edit. -->"
+
+
+# ---------------------------------------------------------------- events
+
+
+def events_page() -> str:
+    """The page of every event type, in the order of the registry."""
+    lines = [
+        MADE,
+        "",
+        "# Event types",
+        "",
+        f"There are {len(EVENT_TYPES)}. They exclude one another, and together they are every way in which a ledger",
+        "can change. An event that moves value is a transaction. *Made by* says what asks for it: `Post` is the",
+        "command for any posting; every other event has a command of its own. *Can be reversed*: a `reversal` may",
+        "undo it, whole or in part. Buckets stand in brackets.",
+        "",
+        f"The causal references are `{'`, `'.join(REFERENCES)}`.",
+    ]
+    for group, rows in groupby(EVENT_TYPES.values(), key=lambda row: row.group):
+        lines += ["", f"## {group.capitalize()}"]
+        for row in rows:
+            lines += ["", *_event(row)]
+    return "\n".join(lines) + "\n"
+
+
+def _event(row: EventType) -> Iterator[str]:
+    yield f"### `{row.name}`"
+    yield ""
+    yield f"{row.summary[0].upper()}{row.summary[1:]}."
+    yield ""
+    for move in row.moves:
+        yield f"- moves value from {move}"
+    for group in row.requires:
+        yield f"- needs {'one of the references' if len(group) > 1 else 'the reference'} `{'`, `'.join(group)}`"
+    for need in row.needs:
+        yield f"- needs `{need}`"
+    yield f"- made by {'`Post`' if row.by == 'post' else 'a command of its own'}"
+    if row.reversible:
+        yield "- can be reversed"
+
+
+# ---------------------------------------------------------------- errors
+
+
+def errors_page() -> str:
+    """The page of every error, as the tree has them."""
+    lines = [
+        MADE,
+        "",
+        "# Errors",
+        "",
+        "Every error has a stable `code`, a message, and `data`: the names that stand in braces in its message. A",
+        "**refusal** broke a rule: nothing changed, and the idempotency key is still free. A **fault** is a promise",
+        "that could not be kept; where *again* says yes, trying again can help.",
+    ]
+    for branch in (errors.Refusal, errors.Fault):
+        lines += [
+            "",
+            f"## {branch.__name__}s",
+            "",
+            "| code | class | message | again |",
+            "|---|---|---|---|",
+            *(_error(kind) for kind in _below(branch)),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _below(branch: type[errors.TallystickError]) -> Iterator[type[errors.TallystickError]]:
+    yield branch
+    for kind in branch.__subclasses__():
+        if kind.__module__ == errors.__name__:
+            yield from _below(kind)
+
+
+def _error(kind: type[errors.TallystickError]) -> str:
+    message = inspect.getdoc(kind) or ""
+    message = re.sub(r"\{(\w+)[^}]*\}", r"{\1}", message.split("\n", 1)[0]).replace("|", "\\|")
+    return f"| `{kind.code}` | `{kind.__name__}` | {message} | {'yes' if kind.retryable else ''} |"
+
+
+PAGES = {"events.md": events_page, "errors.md": errors_page}
+"""What makes each page, by file name."""
+
+
+def main() -> None:
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page(), encoding="utf-8")
+        print(f"wrote docs/{name}")
+
+
+if __name__ == "__main__":
+    main()
