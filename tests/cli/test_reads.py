@@ -146,7 +146,9 @@ def test_rebuild_changes_no_answer(tally: Tally) -> None:
 
 
 def test_an_altered_file_is_a_finding_of_replay_with_exit_code_1(tally: Tally) -> None:
-    assert tally("replay").splitlines()[-1] == "the live books are what the journal says"
+    assert tally("replay").splitlines()[-1] == (
+        "internally consistent, not witnessed: the live books are what the journal says"
+    )
     _alter(tally.file, b"users:alice", b"users:alicf")
     result = tally.run("replay", "--json")
     assert result.exit_code == 1

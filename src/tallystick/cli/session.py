@@ -50,12 +50,16 @@ class Session:
         return self._existing(write=True)
 
     def _existing(self, *, write: bool) -> Ledger:
+        return self.database(write=write).ledger(self.ledger_name)
+
+    def database(self, *, write: bool) -> Database:
+        """The file, in which the ledger exists; its end is not looked at. Raises LedgerNotFound."""
         database = self.open(write=write)
-        ledger = database.ledger(self.ledger_name)
-        if not ledger.exists:
-            there = ", ".join(database.ledgers()) or "none"
+        ledgers = database.ledgers()
+        if self.ledger_name not in ledgers:
+            there = ", ".join(ledgers) or "none"
             raise LedgerNotFound(path=f"{self.ledger_file} named {self.ledger_name} (there: {there})")
-        return ledger
+        return database
 
     def write(self, value: Any) -> None:
         """A value as one JSON document, on one line."""

@@ -139,14 +139,11 @@ def replay(session: Session) -> None:
 
     Hashes are computed anew, so an altered byte anywhere in the journal is found.
     """
-    try:
-        ledger = session.reading()
-    except LedgerCorrupt as error:
-        _write_damage(session, error)
-        raise Finding from None
+    database = session.database(write=False)
     with progress_bar("replaying") as progress:
-        report = ledger.replay(progress=progress)
-    _write_report(session, report, "replayed", "the live books are what the journal says")
+        report = database.replay(session.ledger_name, progress)
+    well = "internally consistent, not witnessed: the live books are what the journal says"
+    _write_report(session, report, "replayed", well)
 
 
 def _write_damage(session: Session, error: LedgerCorrupt) -> None:
@@ -156,7 +153,7 @@ def _write_damage(session: Session, error: LedgerCorrupt) -> None:
         write_json({"ledger": session.ledger_name, "ok": False, "findings": [finding]})
     else:
         click.echo(f"{finding['where']}: {safe(finding['problem'])}")
-        click.echo("  Nothing was changed; restore the file from a copy", err=True)
+        click.echo("  Nothing was changed; see all of it with: tally replay", err=True)
 
 
 @click.command(cls=Command)
@@ -204,9 +201,9 @@ def _under_limit(ledger: Ledger, asset: str) -> list[dict[str, str]]:
 @pass_session
 def rebuild(session: Session) -> None:
     """Make everything that is derived from the journal anew; the journal itself is not touched."""
-    ledger = session.writing()
+    database = session.database(write=True)
     with progress_bar("rebuilding") as progress:
-        report = ledger.rebuild(progress=progress)
+        report = database.rebuild(session.ledger_name, progress)
     _write_report(session, report, "rebuilt", "everything derived from the journal was made anew")
 
 

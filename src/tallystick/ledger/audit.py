@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from tallystick.errors import LedgerCorrupt
+from tallystick.errors import LedgerCorrupt, Unavailable
 from tallystick.events import Event
 from tallystick.journal import check_link, decode_strict, leaf_hash
 from tallystick.kernel import Book, NotLoaded, apply
@@ -21,8 +21,12 @@ from tallystick.ledger.views import Finding, Report
 from tallystick.stores.base import Batch, Head, Store, key_number
 
 Progress = Callable[[int, int], None]
+"""Told (done, of how many) from time to time."""
+
 EVENTS_PER_READ = 4_096
 MAX_FINDINGS = 100
+MAX_CATCH_UPS = 20
+"""How often replay takes in what was posted while it ran."""
 
 
 class _Replayer:
@@ -35,19 +39,18 @@ class _Replayer:
         self.book = Book(name, complete=True)
         self.entries = 0
 
-    def batches(self) -> Iterator[Batch]:
-        """One batch for each read of events. Raises LedgerCorrupt at the first event that is not right."""
-        book, head = self.book, self.store.head(self.name)
-        total = head.seq if head else 0
-        while book.seq < total:
-            bodies = self.store.events(self.name, book.seq, EVENTS_PER_READ)
+    def batches(self, head: Head) -> Iterator[Batch]:
+        """One batch for each read of events up to this head. Raises LedgerCorrupt at the first that is not right."""
+        book = self.book
+        while book.seq < head.seq:
+            bodies = self.store.events(self.name, book.seq, min(EVENTS_PER_READ, head.seq - book.seq))
             if not bodies:
                 raise LedgerCorrupt(where=f"event {self.name}/{book.seq}", problem="it is missing", seq=book.seq)
             yield self._batch(bodies)
             if self.progress is not None:
-                self.progress(book.seq, total)
-        if head is not None and book.hash != head.hash:
-            raise LedgerCorrupt(where=f"event {self.name}/{total - 1}", problem="the head names another hash")
+                self.progress(book.seq, head.seq)
+        if book.seq and book.hash != head.hash:
+            raise LedgerCorrupt(where=f"event {self.name}/{head.seq - 1}", problem="the head names another hash")
 
     def _batch(self, bodies: list[bytes]) -> Batch:
         book = self.book
@@ -87,12 +90,7 @@ def replay(store: Store, name: str, progress: Progress | None = None) -> Report:
     replayer = _Replayer(store, name, progress)
     findings: list[Finding] = [Finding("storage", problem) for problem in store.check()]
     try:
-        late = set(store.backdated(name))
-        for batch in replayer.batches():
-            _compare_rows(store, name, batch, late, findings)
-        _compare_balances(store, name, replayer.book, findings)
-        _compare_objects(store, name, replayer.book, findings)
-        _check_sums(replayer.book, findings)
+        findings += _compare_all(store, name, replayer)
     except LedgerCorrupt as corrupt:
         findings.append(Finding(str(corrupt.data.get("where", "?")), str(corrupt.data.get("problem", corrupt))))
     return _report(replayer, began, findings)
@@ -104,10 +102,16 @@ def rebuild(store: Store, name: str, progress: Progress | None = None) -> Report
     replayer = _Replayer(store, name, progress)
     findings: list[Finding] = []
     try:
-        store.rebuild(replayer.batches())
+        store.rebuild(_all_batches(replayer))
     except LedgerCorrupt as corrupt:
         findings.append(Finding(str(corrupt.data.get("where", "?")), str(corrupt.data.get("problem", corrupt))))
     return _report(replayer, began, findings)
+
+
+def _all_batches(replayer: _Replayer) -> Iterator[Batch]:
+    head = replayer.store.head(replayer.name)  # asked when the store has stopped everyone else from writing
+    if head is not None:
+        yield from replayer.batches(head)
 
 
 def _report(replayer: _Replayer, began: float, findings: list[Finding]) -> Report:
@@ -124,6 +128,25 @@ def _report(replayer: _Replayer, began: float, findings: list[Finding]) -> Repor
 
 
 # ---------------------------------------------------------------- comparing
+
+
+def _compare_all(store: Store, name: str, replayer: _Replayer) -> list[Finding]:
+    """What differs. Others may post meanwhile: then what they posted is replayed as well, until nothing is new."""
+    findings: list[Finding] = []
+    for _ in range(MAX_CATCH_UPS):
+        head = store.head(name)
+        if head is None:
+            return findings
+        late = set(store.backdated(name))
+        for batch in replayer.batches(head):
+            _compare_rows(store, name, batch, late, findings)
+        states: list[Finding] = []
+        _compare_balances(store, name, replayer.book, states)
+        _compare_objects(store, name, replayer.book, states)
+        if store.head(name) == head:
+            _check_sums(replayer.book, states)
+            return findings + states
+    raise Unavailable(reason=f"{name} is posted to faster than it can be replayed; replay a copy of it")
 
 
 def _compare_rows(store: Store, name: str, batch: Batch, late: set[Backdated], findings: list[Finding]) -> None:
@@ -148,7 +171,7 @@ def _differs(findings: list[Finding], name: str, seq: int, what: str) -> None:
 
 
 def _compare_balances(store: Store, name: str, book: Book, findings: list[Finding]) -> None:
-    live = {row[:3]: row[3] for row in store.balances(name)}
+    live = {row[:3]: row[3] for row in store.balances(name, book.seq)}
     replayed = {
         (account, asset, bucket): balance
         for (asset, bucket), pocket in book.pockets.items()

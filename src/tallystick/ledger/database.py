@@ -11,7 +11,10 @@ from tallystick.clock import Clock, system_clock
 from tallystick.errors import Closed, InvalidInput, LedgerCorrupt
 from tallystick.journal import decode_event
 from tallystick.kernel.state import check_ledger_name
+from tallystick.ledger import audit
+from tallystick.ledger.audit import Progress
 from tallystick.ledger.ledger import Ledger
+from tallystick.ledger.views import Report
 from tallystick.stores.base import Store
 from tallystick.stores.memory import MemoryStore
 from tallystick.stores.sqlite import SqliteStore
@@ -40,8 +43,8 @@ def _store(url: str | Path, *, read_only: bool, create: bool) -> Store:
         path = rest.removeprefix("/") if rest.startswith("/./") else rest
     else:
         raise InvalidInput(path="url", problem=f"{scheme}:// is not known; there are sqlite:///<path> and memory://")
-    if not path:
-        raise InvalidInput(path="url", problem="it names no file")
+    if not path or Path(path).is_dir():
+        raise InvalidInput(path="url", problem=f"{text!r} names no file")
     return SqliteStore(Path(path), read_only=read_only, create=create)
 
 
@@ -75,6 +78,14 @@ class Database:
                 found = Ledger(self._store, name, self._clock, policy or {}, self._helper)
                 self._ledgers[name] = found
             return found
+
+    def replay(self, name: str = "main", progress: Progress | None = None) -> Report:
+        """Check a whole ledger against its events, as Ledger.replay does; even one too damaged to be opened."""
+        return audit.replay(self._store, check_ledger_name(name), progress)
+
+    def rebuild(self, name: str = "main", progress: Progress | None = None) -> Report:
+        """Make a ledger's projections again from its events; even of one whose end does not add up."""
+        return audit.rebuild(self._store, check_ledger_name(name), progress)
 
     def close(self) -> None:
         """Answer what is under way, then let go of the file."""
@@ -117,3 +128,6 @@ def check_tail(store: Store, name: str) -> None:
         balance = live.get(place)
         if balance is None or (balance.amount, balance.version) != (after, version):
             raise LedgerCorrupt(where=f"balance {' '.join(place)}", problem="it is not what the journal says")
+    beyond = next(store.key_numbers(name, head.seq), None)
+    if beyond is not None and store.head(name) == head:
+        raise LedgerCorrupt(where=f"event {name}/{beyond[1]}", problem="its key is there, but it is missing")

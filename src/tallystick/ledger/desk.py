@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from msgspec import Struct, field
@@ -130,7 +131,7 @@ class Desk:
             head=head,
             bodies=gathered.bodies,
             entries=gathered.entries,
-            keys=[*gathered.keys.items(), *gathered.twins],
+            keys=sorted([*gathered.keys.items(), *gathered.twins], key=itemgetter(1)),
             references=gathered.references,
             backdated=gathered.backdated,
             balances=book.new_balances,

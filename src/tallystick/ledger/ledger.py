@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tallystick.clock import Clock
 from tallystick.ledger import audit
 from tallystick.ledger.acts import Acts
+from tallystick.ledger.audit import Progress
 from tallystick.ledger.desk import Desk
 from tallystick.ledger.views import Report
 from tallystick.ledger.writer import Writer
 from tallystick.stores.base import Store
-
-Progress = Callable[[int, int], None]
-"""Told (done, of how many) from time to time."""
 
 
 class Ledger(Acts):

@@ -182,13 +182,13 @@ class Reads:
         ``state`` is active, partially_captured, captured, released, expired, partially_slashed, slashed, settled,
         rolled_back, fulfilled or cancelled.
         """
-        _check_limit(limit)
+        page_size = _check_limit(limit) if not state else MAX_LIMIT
         found: list[Lock] = []
         while len(found) < limit:
-            page = self._store.locks(self._name, kind=kind, account=account, after=after, limit=MAX_LIMIT)
+            page = self._store.locks(self._name, kind=kind, account=account, after=after, limit=page_size)
             read = [self._as_of_now(lock) for lock in page]
             found += [lock for lock in read if state in ("", lock.state)][: limit - len(found)]
-            if len(page) < MAX_LIMIT:
+            if len(page) < page_size:
                 break
             after = page[-1].id
         return found

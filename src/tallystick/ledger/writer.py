@@ -10,15 +10,17 @@ A long round is stored while it is decided: its parts go to a helper thread, who
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import chain, islice
+from typing import get_args
 
-from tallystick.commands import Command
-from tallystick.errors import BatchAborted, Closed, Fault, Overloaded, Refusal, Unavailable
+from tallystick.commands import AnyCommand, Command
+from tallystick.errors import BatchAborted, Closed, Fault, InvalidInput, Overloaded, Refusal, Unavailable
 from tallystick.ledger.desk import Desk, Result
 from tallystick.stores.base import PART_BITS, Batch, HeadMoved, Store, joined
 
@@ -33,6 +35,8 @@ PART = 256
 """Commands that are decided before they are handed to the helper."""
 MAX_ATTEMPTS = 10
 """How often a job is decided anew because other processes wrote first."""
+
+_COMMANDS = frozenset(get_args(AnyCommand))
 
 
 class Job:
@@ -76,8 +80,12 @@ class Writer:
         """Decide and store these commands; one result each, in order.
 
         Raises BatchAborted for an atomic job of which one command was refused, and Faults: then nothing was posted,
-        or, if the store lost its answer, asking again with the same keys tells.
+        or, if the store lost its answer, asking again with the same keys tells. What is no command at all is
+        InvalidInput before it is queued, so that it cannot trouble those whose commands share its round.
         """
+        if not _COMMANDS.issuperset(map(type, commands)):
+            index, found = next((i, item) for i, item in enumerate(commands) if type(item) not in _COMMANDS)
+            raise InvalidInput(path=f"commands[{index}]", problem=f"{found!r:.80} is not a command")
         for _ in range(MAX_ATTEMPTS):
             job = Job(commands, atomic=atomic, dry_run=dry_run)
             self._enter(job)
@@ -98,7 +106,8 @@ class Writer:
             self._turns.wait_for(lambda: not self._led and self._finished == self._begun)
         if not self._broken:
             self._desk.stored(self._durable)
-            self._desk.save_filter()
+            with contextlib.suppress(Unavailable):  # without it the next start is slower, that is all
+                self._desk.save_filter()
 
     # ------------------------------------------------------------ queueing
 
@@ -187,9 +196,15 @@ class Writer:
 
     def _round(self, jobs: list[Job]) -> None:
         """Decide the jobs, let the next leader go on, and store what was decided in its turn."""
-        ticket = self._begin()
+        try:
+            ticket, idle = self._begin()
+        except BaseException:  # an interrupt, before there was a round
+            self._hand_over()
+            raise
         stored: Future[None] | None = None
         try:
+            if idle:
+                self._upkeep()
             if len(jobs) == 1 and not jobs[0].whole and len(jobs[0].commands) >= STREAMED_FROM:
                 parts: queue.SimpleQueue[Batch | BaseException | None] = queue.SimpleQueue()
                 stored = self._helper.submit(self._store_in_turn, ticket, _until_none(parts))
@@ -211,8 +226,8 @@ class Writer:
         else:
             self._store_in_turn(ticket, batches)
 
-    def _begin(self) -> int:
-        """A place in the order of rounds, with the desk ready: read again if a round has failed."""
+    def _begin(self) -> tuple[int, bool]:
+        """A place in the order of rounds, with the desk ready (read again if a round has failed); is it idle?"""
         with self._turns:
             if self._broken:
                 self._turns.wait_for(lambda: self._finished == self._begun)
@@ -222,18 +237,20 @@ class Writer:
             self._begun += 1
             idle, durable = self._finished == ticket, self._durable
         self._desk.stored(durable)
-        if idle:
-            self._upkeep()
-        return ticket
+        return ticket, idle
 
     def _upkeep(self) -> None:
-        """Between rounds: keep memory bounded, and at each new part of the journal what makes reads and starts fast."""
+        """Between rounds: keep memory bounded, and at each new part of the journal what makes reads and starts fast.
+
+        That serves speed alone: if the store cannot do it now, it waits for the next part, and nobody's posting fails.
+        """
         self._desk.trim()
         part = self._desk.position >> PART_BITS
         if part != self._upkept:
             self._upkept = part
-            self._desk.save_filter()
-            self._store.snapshot(self._desk.name)
+            with contextlib.suppress(Unavailable):
+                self._desk.save_filter()
+                self._store.snapshot(self._desk.name)
 
     # ------------------------------------------------------------ deciding
 

@@ -146,7 +146,7 @@ class Store(Protocol):
         """The sequence numbers of the events with this causal reference, ascending."""
 
     def references_between(self, ledger: str, first: int, before: int) -> list[tuple[str, str, int]]:
-        """(name, value, seq) of each causal reference of the events with first <= seq < before, in no promised order."""
+        """(name, value, seq) of each causal reference of the events with first <= seq < before, in any order."""
 
     def locks(
         self,

@@ -49,6 +49,7 @@ def unpack(ledger: str, seq: int, count: int, hash: str, encoding: int, body: by
 
 def check_last(ledger: str, seq: int, count: int, time: str, hash: str, body: bytes) -> None:
     """Raises LedgerCorrupt unless a row's place, time and hash are those of the last event in it."""
+    _check_bytes(ledger, seq, body)
     last = body[body.rfind(b"\n") + 1 :]
     if leaf_hash(last) != hash or time_of(last) != time:
         raise _altered(ledger, seq + count - 1)
@@ -100,10 +101,17 @@ def _check_place(ledger: str, seq: int, body: bytes) -> None:
 
 
 def _split(ledger: str, seq: int, count: int, encoding: int, body: bytes) -> list[bytes]:
+    _check_bytes(ledger, seq, body)
     bodies = body.split(b"\n")
     if encoding != PLAIN or len(bodies) != count:
         raise LedgerCorrupt(where=f"event {ledger}/{seq}", problem=f"its row does not hold {count} events", seq=seq)
     return bodies
+
+
+def _check_bytes(ledger: str, seq: int, body: object) -> None:
+    """Raises LedgerCorrupt for a row whose very type was altered."""
+    if not isinstance(body, bytes):
+        raise LedgerCorrupt(where=f"event {ledger}/{seq}", problem="its row holds no bytes", seq=seq)
 
 
 def _altered(ledger: str, seq: int) -> LedgerCorrupt:

@@ -13,8 +13,9 @@ import hashlib
 import json
 import sqlite3
 import threading
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ CACHE_KIB = 32 * 1024
 CHECKPOINT_PAGES = 4_096
 BUSY_MILLISECONDS = 5_000
 MAX_READERS = 8
-ENTRIES_PER_SNAPSHOT = 4
+ENTRIES_PER_SNAPSHOT = 16
 """A snapshot is due when so many entries per balance were posted since the last one."""
 
 _SQL = queries("sqlite/queries.sql")
@@ -104,8 +105,9 @@ class SqliteStore:
             raise ReadOnly(path=str(self.path))
         if self._writer is None:
             self._lockfile.acquire()
-            connection = self._connect(read_only=False)
+            connection: sqlite3.Connection | None = None
             try:
+                connection = self._connect(read_only=False)
                 connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
@@ -113,7 +115,8 @@ class SqliteStore:
                 self._create_schema(connection)
                 self._check_schema(connection)
             except BaseException as error:
-                connection.close()
+                if connection is not None:
+                    connection.close()
                 self._lockfile.release()
                 if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
                     raise translate(error, self.path) from None
@@ -142,6 +145,13 @@ class SqliteStore:
             raise NotALedger(path=str(self.path), problem=f"its schema is version {version}; upgrade Tallystick")
         if version != SCHEMA_VERSION or schema != _schema():
             raise LedgerCorrupt(where=str(self.path), problem="its tables or their guards are not as they were made")
+        try:
+            by_index = connection.execute(_SQL["ledgers"]).fetchall()
+            by_table = connection.execute(_SQL["ledgers_of_table"]).fetchall()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise translate(error, self.path) from None
+        if by_index != by_table:
+            raise LedgerCorrupt(where=str(self.path), problem="its list of ledgers is damaged")
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -224,16 +234,18 @@ class SqliteStore:
     def _add_projections(self, connection: sqlite3.Connection, ledger: int, batch: Batch) -> None:
         """Each kind of row goes in by one statement: SQLite works through all of them without Python in between, so
         that other threads run meanwhile, and busy ones cannot hold it up at every row."""
-        for name, rows in (
-            ("add_balances", batch.balances),
-            ("add_entries", batch.entries),
-            ("add_keys", batch.keys),
-            ("add_references", batch.references),
-            ("add_backdated", batch.backdated),
-        ):
+        for name, rows in (("add_balances", batch.balances), ("add_backdated", batch.backdated)):
             if rows:
-                document = msgspec.json.encode(rows).decode()
-                connection.execute(_SQL[name], {"ledger": ledger, "bits": PART_BITS, "rows": document})
+                connection.execute(_SQL[name], {"ledger": ledger, "rows": msgspec.json.encode(rows).decode()})
+        partitioned: tuple[tuple[str, Sequence[Any], Callable[[Any], int]], ...] = (
+            ("add_entries", batch.entries, itemgetter(2)),
+            ("add_keys", batch.keys, itemgetter(1)),
+            ("add_references", batch.references, itemgetter(2)),
+        )
+        for name, ordered, seq in partitioned:
+            for part, listed in _by_part(ordered, seq):
+                document = msgspec.json.encode(listed).decode()
+                connection.execute(_SQL[name], {"ledger": ledger, "part": part, "rows": document})
         if batch.objects:
             connection.executemany(_SQL["put_object"], [(ledger, *_object_row(*item)) for item in batch.objects])
 
@@ -482,10 +494,14 @@ class SqliteStore:
         id = self._id(connection, ledger)
         if id is None:
             return
-        end = self._head(connection, id).seq
-        before = end if before is None else min(before, end)
-        for part in range(first >> PART_BITS, (max(before - 1, 0) >> PART_BITS) + 1):
-            yield from connection.execute(_SQL[query], (id, part, first, before))
+        last = max(self._head(connection, id).seq, first)
+        if before is not None:
+            last = min(last, before - 1)
+        for part in range(first >> PART_BITS, (last >> PART_BITS) + 1):
+            for row in connection.execute(_SQL[query], (id, part, first, _LAST if before is None else before)):
+                if type(row[-1]) is not int or not isinstance(row[0], int | str):
+                    raise LedgerCorrupt(where=f"{self.path} part {part}", problem="a row holds what it never held")
+                yield row
 
     def references(self, ledger: str, name: str, value: str) -> list[int]:
         found: list[int] = []
@@ -514,7 +530,7 @@ class SqliteStore:
     def _decode(self, kind: str, body: bytes) -> Any:
         try:
             return msgspec.json.decode(body, type=OBJECT_TYPES[kind])
-        except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise LedgerCorrupt(where=f"{self.path} {kind}", problem=f"it cannot be read: {error}") from None
 
     def locks(
@@ -620,6 +636,16 @@ def _schema() -> list[tuple[str, str]]:
         return _schema_of(connection)
 
 
+def _by_part(rows: Sequence[Any], seq: Callable[[Any], int]) -> Iterator[tuple[int, Sequence[Any]]]:
+    """Rows in order of their events, part by part."""
+    start = 0
+    while start < len(rows):
+        part = seq(rows[start]) >> PART_BITS
+        end = bisect_left(rows, (part + 1) << PART_BITS, start, key=seq)
+        yield part, rows[start:end] if start or end < len(rows) else rows
+        start = end
+
+
 def _object_row(kind: str, id: str, value: Any) -> tuple[str, str, str, str, str, str, bytes]:
     account, state, expires, place = "", "", "", id
     if isinstance(value, Lock):
@@ -658,6 +684,8 @@ def translate(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Exceptio
         return LedgerCorrupt(where=str(path), problem="a text in it is damaged")
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_FORMAT")):
+        return LedgerCorrupt(where=str(path), problem=str(error))
+    if name == "SQLITE_ERROR":  # the statements are fixed, so it is the schema that they no longer fit
         return LedgerCorrupt(where=str(path), problem=str(error))
     if name.startswith("SQLITE_NOTADB"):
         return NotALedger(path=str(path), problem=str(error))

@@ -116,7 +116,8 @@ CREATE TRIGGER event_is_never_updated BEFORE UPDATE ON event
 BEGIN SELECT raise(ABORT, 'an event is never changed'); END;
 CREATE TRIGGER event_is_never_deleted BEFORE DELETE ON event
 BEGIN SELECT raise(ABORT, 'an event is never deleted'); END;
--- INSERT OR REPLACE deletes what is in its way without asking the trigger above.
+-- INSERT OR REPLACE deletes what is in its way without asking the trigger above. For entries such a guard would cost
+-- a seventh of all writing; an entry that was replaced is found by the check against the journal.
 CREATE TRIGGER event_is_never_replaced BEFORE INSERT ON event
 WHEN EXISTS (SELECT 1 FROM event WHERE ledger = new.ledger AND seq = new.seq)
 BEGIN SELECT raise(ABORT, 'an event is never replaced'); END;
@@ -124,9 +125,3 @@ CREATE TRIGGER entry_is_never_updated BEFORE UPDATE ON entry
 BEGIN SELECT raise(ABORT, 'an entry is never changed'); END;
 CREATE TRIGGER entry_is_never_deleted BEFORE DELETE ON entry
 BEGIN SELECT raise(ABORT, 'an entry is never deleted'); END;
-CREATE TRIGGER entry_is_never_replaced BEFORE INSERT ON entry
-WHEN EXISTS (
-    SELECT 1 FROM entry
-    WHERE ledger = new.ledger AND part = new.part AND balance = new.balance AND version = new.version
-)
-BEGIN SELECT raise(ABORT, 'an entry is never replaced'); END;
