@@ -11,7 +11,7 @@ from pathlib import Path
 from tallystick.stores import chunks
 from tallystick.stores.base import PART_BITS, Batch
 from tallystick.stores.sql import read
-from tallystick.stores.sqlite import CACHE_KIB, CHECKPOINT_PAGES, PAGE_SIZE
+from tallystick.stores.sqlite_file import CACHE_KIB, CHECKPOINT_PAGES, PAGE_SIZE
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -17,7 +17,8 @@ import pytest
 
 import tallystick
 from tallystick.errors import LedgerCorrupt, NotALedger
-from tallystick.stores.sqlite import PAGE_SIZE, SqliteStore
+from tallystick.stores.sqlite import SqliteStore
+from tallystick.stores.sqlite_file import PAGE_SIZE
 from tests.support.engine import Engine
 from tests.support.story import Questions, ask, questions, tell
 

@@ -18,7 +18,7 @@ from tallystick.journal import check_link, decode_strict, leaf_hash
 from tallystick.kernel import Book, NotLoaded, apply
 from tallystick.ledger.history import Backdated
 from tallystick.ledger.views import Finding, Report
-from tallystick.stores.base import Batch, Head, Store, key_number
+from tallystick.stores.base import OBJECT_TYPES, Batch, Head, Store, key_number
 
 Progress = Callable[[int, int], None]
 """Told (done, of how many) from time to time."""
@@ -181,7 +181,7 @@ def _compare_balances(store: Store, name: str, book: Book, findings: list[Findin
 
 
 def _compare_objects(store: Store, name: str, book: Book, findings: list[Finding]) -> None:
-    for kind in sorted({kind for kind, _ in book.objects}):
+    for kind in sorted(OBJECT_TYPES):
         live = store.load_objects(name, kind)
         replayed = {id: value for (found, id), value in book.objects.items() if found == kind}
         _compare(kind, live, replayed, findings)

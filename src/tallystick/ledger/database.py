@@ -9,7 +9,7 @@ from typing import Any
 
 from tallystick.clock import Clock, system_clock
 from tallystick.errors import Closed, InvalidInput, LedgerCorrupt
-from tallystick.journal import decode_event
+from tallystick.journal import check_link, decode_event, leaf_hash
 from tallystick.kernel.state import check_ledger_name
 from tallystick.ledger import audit
 from tallystick.ledger.audit import Progress
@@ -85,7 +85,9 @@ class Database:
 
     def rebuild(self, name: str = "main", progress: Progress | None = None) -> Report:
         """Make a ledger's projections again from its events; even of one whose end does not add up."""
-        return audit.rebuild(self._store, check_ledger_name(name), progress)
+        with self._lock:
+            found = self._ledgers.get(check_ledger_name(name))
+        return audit.rebuild(self._store, name, progress) if found is None else found.rebuild(progress)
 
     def close(self) -> None:
         """Answer what is under way, then let go of the file."""
@@ -120,8 +122,12 @@ def check_tail(store: Store, name: str) -> None:
             where=f"ledger {name}", problem=f"{head.seq - first - len(bodies)} of its last events are missing"
         )
     last: dict[tuple[str, str, str], tuple[int, int]] = {}
-    for body in bodies:
-        for entry in decode_event(body).entries:
+    before = ""
+    for seq, body in enumerate(bodies, first):
+        event = decode_event(body)
+        check_link(event, seq, before or event.prev)
+        before = leaf_hash(body)
+        for entry in event.entries:
             last[entry.account, entry.asset, entry.bucket] = (entry.after, entry.version)
     live = {row[:3]: row[3] for row in store.balances(name, head.seq, sorted({account for account, _, _ in last}))}
     for place, (after, version) in last.items():

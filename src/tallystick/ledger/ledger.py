@@ -36,7 +36,9 @@ class Ledger(Acts):
 
         Not while others post: what they decide meanwhile is given up and asked again.
         """
-        return audit.rebuild(self._store, self._name, progress)
+        report = audit.rebuild(self._store, self._name, progress)
+        self._writer.forget()
+        return report
 
     def stats(self) -> dict[str, int]:
         """Counts, and the bytes that the file takes."""

@@ -212,7 +212,7 @@ class Reads:
     def transaction(self, id: str | int) -> Transaction:
         """The event with this id (``main/12``) or number. Raises TransactionNotFound."""
         seq = id if isinstance(id, int) else self._seq(id)
-        body = self._store.event(self._name, seq) if seq >= 0 else None
+        body = self._store.event(self._name, seq) if 0 <= seq < 2**63 else None
         if body is None:
             raise TransactionNotFound(transaction=id)
         return _transaction(body)

@@ -109,6 +109,11 @@ class Writer:
             with contextlib.suppress(Unavailable):  # without it the next start is slower, that is all
                 self._desk.save_filter()
 
+    def forget(self) -> None:
+        """Read the book anew before the next round; what was decided on it and is not stored yet is decided again."""
+        with self._turns:
+            self._broken = True
+
     # ------------------------------------------------------------ queueing
 
     def _enter(self, job: Job) -> None:

@@ -62,17 +62,6 @@ def time_of(body: bytes) -> str:
     return body[start : start + 27].decode("ascii", "replace")
 
 
-def pick(ledger: str, wanted: int, seq: int, count: int, hash: str, encoding: int, body: bytes) -> bytes:
-    """One event of a row, checked."""
-    bodies = _split(ledger, seq, count, encoding, body)
-    index = wanted - seq
-    event = bodies[index]
-    if leaf_hash(event) != (hash if index == count - 1 else _names(bodies[index + 1])):
-        raise _altered(ledger, wanted)
-    _check_place(ledger, wanted, event)
-    return event
-
-
 def statements(script: str) -> list[str]:
     """The statements of a script; a trigger's body, which has a semicolon of its own, ends with END."""
     found, pending = [], ""

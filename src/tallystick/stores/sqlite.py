@@ -1,18 +1,14 @@
-"""The embedded store: one SQLite file, crash-safe, written by one process at a time.
+"""The embedded store: ledgers in one SQLite file.
 
-WAL with synchronous=FULL: a commit that was answered survives a power cut. One connection writes; readers have their
-own and see the last commit. Bytes are checked against their hashes whenever they are read, entries against their own
-arithmetic; what does not add up is reported, never repaired.
+Bytes are checked against their hashes whenever they are read, entries against their own arithmetic; what does not add
+up is reported, never repaired.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import hashlib
 import json
 import sqlite3
-import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
@@ -21,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from tallystick.errors import Closed, LedgerCorrupt, LedgerNotFound, NotALedger, ReadOnly, Unavailable
+from tallystick.errors import LedgerCorrupt, LedgerNotFound
 from tallystick.kernel import Balance, Lock
 from tallystick.stores import chunks
 from tallystick.stores.base import (
@@ -34,169 +30,28 @@ from tallystick.stores.base import (
     LoadedAccount,
     lock_place,
 )
-from tallystick.stores.lockfile import LockFile
-from tallystick.stores.sql import queries, read
+from tallystick.stores.sql import read
+from tallystick.stores.sqlite_file import SQL, SqliteFile
 
-APPLICATION_ID = 0x7A111E57
-SCHEMA_VERSION = 1
-PAGE_SIZE = 4096
-CACHE_KIB = 32 * 1024
-CHECKPOINT_PAGES = 4_096
-BUSY_MILLISECONDS = 5_000
-MAX_READERS = 8
 ENTRIES_PER_SNAPSHOT = 16
 """A snapshot is due when so many entries per balance were posted since the last one."""
 
-_SQL = queries("sqlite/queries.sql")
 _LAST = 2**62
 
 
-class SqliteStore:
-    """A store in one file. ``create`` makes a new one where there is none; ``read_only`` never writes or locks.
-
-    Raises LedgerNotFound, NotALedger, LedgerCorrupt, Unavailable; LedgerLocked at the first write.
-    """
+class SqliteStore(SqliteFile):
+    """The store in a ledger file; see Store for what each method does."""
 
     def __init__(self, path: Path | str, *, read_only: bool = False, create: bool = True) -> None:
-        self.path = Path(path)
-        self._read_only = read_only
-        self._lockfile = LockFile(self.path)
-        self._write_lock = threading.RLock()
-        self._readers: list[sqlite3.Connection] = []
-        self._readers_lock = threading.Lock()
-        self._writer: sqlite3.Connection | None = None
         self._ids: dict[str, int] = {}
         self._heads: dict[str, Head] = {}  # after the last commit of this process, which alone may write
-        self._closed = False
-        if not self.path.exists():
-            if read_only or not create:
-                raise LedgerNotFound(path=str(self.path))
-            self._open_writer()
-        else:
-            check_file(self.path)
-            with self._reading() as connection:
-                blank = _is_blank(connection)
-                if not blank:
-                    self._check_schema(connection)
-            if blank:  # its maker died, or its disk was full, before anything was written
-                if read_only or not create:
-                    raise LedgerNotFound(path=str(self.path))
-                self._open_writer()
-
-    # ------------------------------------------------------------ connections
-
-    def _connect(self, *, read_only: bool) -> sqlite3.Connection:
-        mode = "ro" if read_only else "rwc"
-        uri = f"{self.path.absolute().as_uri()}?mode={mode}"
-        try:
-            connection = sqlite3.connect(
-                uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=64
-            )
-            connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
-            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise translate(error, self.path) from None
-        return connection
-
-    def _open_writer(self) -> sqlite3.Connection:
-        if self._closed:
-            raise Closed()
-        if self._read_only:
-            raise ReadOnly(path=str(self.path))
-        if self._writer is None:
-            self._lockfile.acquire()
-            connection: sqlite3.Connection | None = None
-            try:
-                connection = self._connect(read_only=False)
-                connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-                self._create_schema(connection)
-                self._check_schema(connection)
-            except BaseException as error:
-                if connection is not None:
-                    connection.close()
-                self._lockfile.release()
-                if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
-                    raise translate(error, self.path) from None
-                raise
-            self._writer = connection
-        return self._writer
-
-    def _create_schema(self, connection: sqlite3.Connection) -> None:
-        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            return
-        connection.executescript(
-            f"BEGIN IMMEDIATE;\n{read('sqlite/schema.sql')}\n"
-            f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
-        )
-
-    def _check_schema(self, connection: sqlite3.Connection) -> None:
-        try:
-            application = connection.execute("PRAGMA application_id").fetchone()[0]
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            schema = _schema_of(connection)
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise translate(error, self.path) from None
-        if application != APPLICATION_ID:
-            raise NotALedger(path=str(self.path), problem="it is another program's SQLite database")
-        if version > SCHEMA_VERSION:
-            raise NotALedger(path=str(self.path), problem=f"its schema is version {version}; upgrade Tallystick")
-        if version != SCHEMA_VERSION or schema != _schema():
-            raise LedgerCorrupt(where=str(self.path), problem="its tables or their guards are not as they were made")
-        try:
-            by_index = connection.execute(_SQL["ledgers"]).fetchall()
-            by_table = connection.execute(_SQL["ledgers_of_table"]).fetchall()
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise translate(error, self.path) from None
-        if by_index != by_table:
-            raise LedgerCorrupt(where=str(self.path), problem="its list of ledgers is damaged")
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection of the reader's own, in one snapshot of the file."""
-        if self._closed:
-            raise Closed()
-        with self._readers_lock:
-            connection = self._readers.pop() if self._readers else None
-        if connection is None:
-            connection = self._connect(read_only=True)
-        try:
-            connection.execute("BEGIN")
-            yield connection
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise translate(error, self.path) from None
-        finally:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            with self._readers_lock:
-                if len(self._readers) < MAX_READERS and not self._closed:
-                    self._readers.append(connection)
-                    connection = None
-            if connection is not None:
-                connection.close()
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """The writer in a transaction that commits at the end, or leaves nothing behind."""
-        with self._write_lock:
-            connection = self._open_writer()
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                yield connection
-                connection.execute("COMMIT")
-            except (sqlite3.Error, UnicodeDecodeError) as error:
-                raise translate(error, self.path) from None
-            finally:
-                if connection.in_transaction:
-                    with contextlib.suppress(sqlite3.Error):
-                        connection.execute("ROLLBACK")
+        self._recent: dict[str, tuple[int, list[bytes]]] = {}  # the row of events last read one by one, checked
+        super().__init__(path, read_only=read_only, create=create)
 
     def _id(self, connection: sqlite3.Connection, ledger: str) -> int | None:
         found = self._ids.get(ledger)
         if found is None:
-            self._ids.update(connection.execute(_SQL["ledgers"]))
+            self._ids.update(connection.execute(SQL["ledgers"]))
             found = self._ids.get(ledger)
         return found
 
@@ -214,7 +69,7 @@ class SqliteStore:
                     raise HeadMoved
                 follows = (batch.ledger, batch.head)
                 bodies, places = chunks.pack(batch.expected.seq, batch.bodies)
-                connection.execute(_SQL["add_events"], {"ledger": ledger, "bodies": bodies, "rows": places})
+                connection.execute(SQL["add_events"], {"ledger": ledger, "bodies": bodies, "rows": places})
                 self._add_projections(connection, ledger, batch)
         if batch is not None:
             self._heads[batch.ledger] = batch.head
@@ -226,7 +81,7 @@ class SqliteStore:
             self._ids.pop(batch.ledger, None)
         ledger = self._id(connection, batch.ledger)
         if ledger is None:
-            ledger = connection.execute(_SQL["add_ledger"], (batch.ledger,)).lastrowid or 0
+            ledger = connection.execute(SQL["add_ledger"], (batch.ledger,)).lastrowid or 0
         if (known or self._head(connection, ledger)) != batch.expected:
             raise HeadMoved
         return ledger
@@ -236,7 +91,7 @@ class SqliteStore:
         that other threads run meanwhile, and busy ones cannot hold it up at every row."""
         for name, rows in (("add_balances", batch.balances), ("add_backdated", batch.backdated)):
             if rows:
-                connection.execute(_SQL[name], {"ledger": ledger, "rows": msgspec.json.encode(rows).decode()})
+                connection.execute(SQL[name], {"ledger": ledger, "rows": msgspec.json.encode(rows).decode()})
         partitioned: tuple[tuple[str, Sequence[Any], Callable[[Any], int]], ...] = (
             ("add_entries", batch.entries, itemgetter(2)),
             ("add_keys", batch.keys, itemgetter(1)),
@@ -245,9 +100,9 @@ class SqliteStore:
         for name, ordered, seq in partitioned:
             for part, listed in _by_part(ordered, seq):
                 document = msgspec.json.encode(listed).decode()
-                connection.execute(_SQL[name], {"ledger": ledger, "part": part, "rows": document})
+                connection.execute(SQL[name], {"ledger": ledger, "part": part, "rows": document})
         if batch.objects:
-            connection.executemany(_SQL["put_object"], [(ledger, *_object_row(*item)) for item in batch.objects])
+            connection.executemany(SQL["put_object"], [(ledger, *_object_row(*item)) for item in batch.objects])
 
     def rebuild(self, batches: Iterable[Batch]) -> None:
         with self._writing() as connection:
@@ -269,28 +124,28 @@ class SqliteStore:
                 return False
             head = self._head(connection, id)
             part = head.seq >> PART_BITS
-            last = connection.execute(_SQL["snapshot_part"], (id, part)).fetchone()[0] or 0
+            last = connection.execute(SQL["snapshot_part"], (id, part)).fetchone()[0] or 0
             posted = (part - last) << (PART_BITS + 1)
             if part == last or posted < ENTRIES_PER_SNAPSHOT * head.balances:
                 return False
             found = self._latest(connection, id, None, part << PART_BITS)
         with self._writing() as connection:
             rows = sorted((id, part, balance, version, after) for balance, (version, after) in found.items())
-            connection.executemany(_SQL["add_snapshot"], rows)
-            connection.execute(_SQL["add_snapshot_point"], (id, part))
+            connection.executemany(SQL["add_snapshot"], rows)
+            connection.execute(SQL["add_snapshot_point"], (id, part))
         return True
 
     def keep(self, ledger: str, name: str, body: bytes) -> None:
         with self._writing() as connection:
             id = self._id(connection, ledger)
             if id is not None:
-                connection.execute(_SQL["put_cache"], (id, name, hashlib.sha256(body).digest() + body))
+                connection.execute(SQL["put_cache"], (id, name, hashlib.sha256(body).digest() + body))
 
     # ------------------------------------------------------------ reading: heads and events
 
     def ledgers(self) -> list[str]:
         with self._reading() as connection:
-            return [name for name, _ in connection.execute(_SQL["ledgers"])]
+            return [name for name, _ in connection.execute(SQL["ledgers"])]
 
     def head(self, ledger: str) -> Head | None:
         with self._reading() as connection:
@@ -299,11 +154,11 @@ class SqliteStore:
 
     def _head(self, connection: sqlite3.Connection, ledger: int, name: str = "") -> Head:
         """Where a ledger stands; with its ``name``, checked against its last event."""
-        row = connection.execute(_SQL["head"], (ledger,)).fetchone()
+        row = connection.execute(SQL["head"], (ledger,)).fetchone()
         if row is not None and name:
-            seq, count, last, hash, _, body = connection.execute(_SQL["event_row_before"], (ledger, row[0])).fetchone()
+            seq, count, last, hash, _, body = connection.execute(SQL["event_row_before"], (ledger, row[0])).fetchone()
             chunks.check_last(name, seq, count, last, hash, body)
-        made: int = connection.execute(_SQL["balances_made"], (ledger,)).fetchone()[0]
+        made: int = connection.execute(SQL["balances_made"], (ledger,)).fetchone()[0]
         return Head(row[0], row[1], row[2], made) if row else chunks.EMPTY_HEAD
 
     def events(self, ledger: str, first: int, limit: int) -> list[bytes]:
@@ -314,7 +169,7 @@ class SqliteStore:
             asked = {"ledger": id, "first": first, "before": first + limit}
             found: list[bytes] = []
             expected: int | None = None
-            for seq, count, time, hash, encoding, body in connection.execute(_SQL["event_rows"], asked):
+            for seq, count, time, hash, encoding, body in connection.execute(SQL["event_rows"], asked):
                 if (seq > first) if expected is None else (seq != expected):
                     raise LedgerCorrupt(where=f"event {ledger}/{expected or first}", problem="it is missing")
                 expected = seq + count
@@ -327,16 +182,21 @@ class SqliteStore:
             return found
 
     def event(self, ledger: str, seq: int) -> bytes | None:
+        first, bodies = self._recent.get(ledger, (0, []))
+        if first <= seq < first + len(bodies):
+            return bodies[seq - first]
         with self._reading() as connection:
             id = self._id(connection, ledger)
             if id is None or seq < 0:
                 return None
-            row = connection.execute(_SQL["event_row_before"], (id, seq)).fetchone()
+            row = connection.execute(SQL["event_row_before"], (id, seq)).fetchone()
             if row is None or seq >= row[0] + row[1]:
                 if seq < self._head(connection, id, ledger).seq:
                     raise LedgerCorrupt(where=f"event {ledger}/{seq}", problem="it is missing", seq=seq)
                 return None
-        return chunks.pick(ledger, seq, row[0], row[1], row[3], row[4], row[5])
+        first, bodies = row[0], chunks.unpack(ledger, row[0], row[1], row[3], row[4], row[5])
+        self._recent[ledger] = (first, bodies)
+        return bodies[seq - first]
 
     def seq_at(self, ledger: str, time: str) -> int:
         with self._reading() as connection:
@@ -346,7 +206,7 @@ class SqliteStore:
             low, high, later = 0, self._head(connection, id).seq, None
             while low < high:
                 middle = (low + high) // 2
-                row = connection.execute(_SQL["event_row_before"], (id, middle)).fetchone()
+                row = connection.execute(SQL["event_row_before"], (id, middle)).fetchone()
                 if row is None or not low <= row[0] <= middle < row[0] + row[1]:
                     raise LedgerCorrupt(where=f"event {ledger}/{middle}", problem="it is missing", seq=middle)
                 seq, count, last, hash, encoding, body = row
@@ -367,7 +227,7 @@ class SqliteStore:
             if id is None:
                 return {address: LoadedAccount(None, []) for address in addresses}
             declared = self._objects(connection, id, "account", addresses)
-            rows = connection.execute(_SQL["balances_by_account"], (id, json.dumps(list(addresses)))).fetchall()
+            rows = connection.execute(SQL["balances_by_account"], (id, json.dumps(list(addresses)))).fetchall()
             latest = self._latest(connection, id, [row[0] for row in rows], None)
             found = {address: LoadedAccount(declared.get(address), []) for address in addresses}
             for number, account, asset, bucket in rows:
@@ -383,10 +243,10 @@ class SqliteStore:
             if id is None:
                 return []
             if accounts is None:
-                rows = connection.execute(_SQL["all_balances"], (id,)).fetchall()
+                rows = connection.execute(SQL["all_balances"], (id,)).fetchall()
                 latest = self._latest(connection, id, None, before)
             else:
-                rows = connection.execute(_SQL["balances_by_account"], (id, json.dumps(list(accounts)))).fetchall()
+                rows = connection.execute(SQL["balances_by_account"], (id, json.dumps(list(accounts)))).fetchall()
                 latest = self._latest(connection, id, [row[0] for row in rows], before)
         found = []
         for number, account, asset, bucket in rows:
@@ -409,16 +269,16 @@ class SqliteStore:
         if before is None:
             before = self._head(connection, ledger).seq
         last = max(before - 1, 0) >> PART_BITS
-        snapshot = connection.execute(_SQL["snapshot_part"], (ledger, last)).fetchone()[0]
+        snapshot = connection.execute(SQL["snapshot_part"], (ledger, last)).fetchone()[0]
         found: dict[int, tuple[int, int]] = {}
         missing = None if wanted is None else set(wanted)
         for part in range(last, (snapshot or 0) - 1, -1):
             if missing is not None and not missing:
                 return found
             asked: dict[str, Any] = {"ledger": ledger, "part": part, "before": before}
-            query = _SQL["latest_of_all"]
+            query = SQL["latest_of_all"]
             if missing is not None:
-                query, asked["balances"] = _SQL["latest_of"], json.dumps(sorted(missing))
+                query, asked["balances"] = SQL["latest_of"], json.dumps(sorted(missing))
             for balance, version, earlier, amount, after in connection.execute(query, asked):
                 if earlier + amount != after:
                     raise LedgerCorrupt(where=f"{self.path} balance {balance}", problem="an entry does not add up")
@@ -427,9 +287,9 @@ class SqliteStore:
                 missing.difference_update(found)
         if snapshot is not None and (missing is None or missing):
             arguments: tuple[Any, ...] = (ledger, snapshot)
-            query = _SQL["snapshot_of_all"]
+            query = SQL["snapshot_of_all"]
             if missing is not None:
-                query, arguments = _SQL["snapshot_of"], (*arguments, json.dumps(sorted(missing)))
+                query, arguments = SQL["snapshot_of"], (*arguments, json.dumps(sorted(missing)))
             for balance, version, after in connection.execute(query, arguments):
                 found.setdefault(balance, (version, after))
         return found
@@ -452,7 +312,7 @@ class SqliteStore:
                     "before": before,
                     "limit": limit - len(found),
                 }
-                found.extend(connection.execute(_SQL["entries_in_part"], asked))
+                found.extend(connection.execute(SQL["entries_in_part"], asked))
         for row in found:
             if row[4] + row[3] != row[5]:
                 raise LedgerCorrupt(where=f"{self.path} event {row[2]}", problem="an entry does not add up")
@@ -462,8 +322,8 @@ class SqliteStore:
         with self._reading() as connection:
             id = self._id(connection, ledger)
             if balance_ids is None:
-                return connection.execute(_SQL["backdated_of_all"], (id,)).fetchall()
-            return connection.execute(_SQL["backdated_of"], (id, json.dumps(list(balance_ids)))).fetchall()
+                return connection.execute(SQL["backdated_of_all"], (id,)).fetchall()
+            return connection.execute(SQL["backdated_of"], (id, json.dumps(list(balance_ids)))).fetchall()
 
     # ------------------------------------------------------------ reading: keys, references, objects
 
@@ -475,7 +335,7 @@ class SqliteStore:
                 return {}
             wanted = json.dumps(list(numbers))
             for part in range((self._head(connection, id).seq >> PART_BITS) + 1):
-                for number, seq in connection.execute(_SQL["keys_in_part"], (id, part, wanted)):
+                for number, seq in connection.execute(SQL["keys_in_part"], (id, part, wanted)):
                     found.setdefault(number, []).append(seq)
         return found
 
@@ -498,7 +358,7 @@ class SqliteStore:
         if before is not None:
             last = min(last, before - 1)
         for part in range(first >> PART_BITS, (last >> PART_BITS) + 1):
-            for row in connection.execute(_SQL[query], (id, part, first, _LAST if before is None else before)):
+            for row in connection.execute(SQL[query], (id, part, first, _LAST if before is None else before)):
                 if type(row[-1]) is not int or not isinstance(row[0], int | str):
                     raise LedgerCorrupt(where=f"{self.path} part {part}", problem="a row holds what it never held")
                 yield row
@@ -509,7 +369,7 @@ class SqliteStore:
             id = self._id(connection, ledger)
             if id is not None:
                 for part in range((self._head(connection, id).seq >> PART_BITS) + 1):
-                    rows = connection.execute(_SQL["references_in_part"], (id, part, name, value))
+                    rows = connection.execute(SQL["references_in_part"], (id, part, name, value))
                     found.extend(seq for (seq,) in rows)
         return found
 
@@ -522,9 +382,9 @@ class SqliteStore:
         self, connection: sqlite3.Connection, ledger: int, kind: str, ids: Sequence[str] | None
     ) -> dict[str, Any]:
         if ids is None:
-            rows = connection.execute(_SQL["objects"], (ledger, kind))
+            rows = connection.execute(SQL["objects"], (ledger, kind))
         else:
-            rows = connection.execute(_SQL["objects_by_id"], (ledger, kind, json.dumps(list(ids))))
+            rows = connection.execute(SQL["objects_by_id"], (ledger, kind, json.dumps(list(ids))))
         return {id: self._decode(kind, body) for id, body in rows}
 
     def _decode(self, kind: str, body: bytes) -> Any:
@@ -544,7 +404,7 @@ class SqliteStore:
         after: str = "",
         limit: int,
     ) -> list[Lock]:
-        query = _SQL["locks_due"] if due else _SQL["locks_of_account"] if account else _SQL["locks"]
+        query = SQL["locks_due"] if due else SQL["locks_of_account"] if account else SQL["locks"]
         found: list[Lock] = []
         with self._reading() as connection:
             id = self._id(connection, ledger)
@@ -571,11 +431,11 @@ class SqliteStore:
     def accounts(self, ledger: str, prefix: str, after: str, limit: int) -> list[str]:
         with self._reading() as connection:
             asked = {"ledger": self._id(connection, ledger), "prefix": prefix, "after": after, "limit": limit}
-            return [account for (account,) in connection.execute(_SQL["accounts"], asked)]
+            return [account for (account,) in connection.execute(SQL["accounts"], asked)]
 
     def kept(self, ledger: str, name: str) -> bytes | None:
         with self._reading() as connection:
-            row = connection.execute(_SQL["cached"], (self._id(connection, ledger), name)).fetchone()
+            row = connection.execute(SQL["cached"], (self._id(connection, ledger), name)).fetchone()
         if row is None or hashlib.sha256(row[0][32:]).digest() != row[0][:32]:
             return None  # what was damaged is as good as lost, and losing it loses nothing
         return bytes(row[0][32:])
@@ -585,7 +445,7 @@ class SqliteStore:
     def check(self) -> list[str]:
         with self._reading() as connection:
             found = [row[0] for row in connection.execute("PRAGMA integrity_check(100)") if row[0] != "ok"]
-            for ledger, *row in connection.execute(_SQL["all_objects"]):
+            for ledger, *row in connection.execute(SQL["all_objects"]):
                 if tuple(row) != _object_row(row[0], row[1], self._decode(row[0], row[-1])):
                     found.append(f"{row[0]} {row[1]} of ledger {ledger} is not indexed by what it says")
         return found
@@ -595,45 +455,13 @@ class SqliteStore:
             id = self._id(connection, ledger)
             counts = {
                 "events": 0 if id is None else self._head(connection, id).seq,
-                "balances": connection.execute(_SQL["count_balances"], (id,)).fetchone()[0],
-                "declared_accounts": connection.execute(_SQL["count_objects"], (id, "account")).fetchone()[0],
-                "locks": connection.execute(_SQL["count_objects"], (id, "lock")).fetchone()[0],
+                "balances": connection.execute(SQL["count_balances"], (id,)).fetchone()[0],
+                "declared_accounts": connection.execute(SQL["count_objects"], (id, "account")).fetchone()[0],
+                "locks": connection.execute(SQL["count_objects"], (id, "lock")).fetchone()[0],
             }
         files = [self.path, self.path.with_name(self.path.name + "-wal")]
         counts["file_bytes"] = sum(file.stat().st_size for file in files if file.exists())
         return counts
-
-    def close(self) -> None:
-        with self._write_lock:
-            self._closed = True
-            with self._readers_lock:
-                for connection in self._readers:
-                    connection.close()
-                self._readers.clear()
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
-            self._lockfile.release()
-
-
-def _is_blank(connection: sqlite3.Connection) -> bool:
-    """Whether nothing was ever written to this database."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    return not application and not _schema_of(connection)
-
-
-def _schema_of(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-    return connection.execute(
-        "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY name"
-    ).fetchall()
-
-
-@functools.cache
-def _schema() -> list[tuple[str, str]]:
-    """What the schema of a whole file is, as SQLite writes it down."""
-    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(read("sqlite/schema.sql"))
-        return _schema_of(connection)
 
 
 def _by_part(rows: Sequence[Any], seq: Callable[[Any], int]) -> Iterator[tuple[int, Sequence[Any]]]:
@@ -652,45 +480,3 @@ def _object_row(kind: str, id: str, value: Any) -> tuple[str, str, str, str, str
         account, state, place = value.account, value.state, lock_place(id)
         expires = value.expires if value.is_open else ""
     return kind, id, place, account, state, expires, msgspec.json.encode(value)
-
-
-def check_file(path: Path) -> None:
-    """Raises NotALedger or LedgerCorrupt for a file that cannot be a whole SQLite database."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(100)
-        size = path.stat().st_size
-    except OSError as error:
-        raise Unavailable(reason=f"{path} cannot be read: {error.strerror}") from None
-    if not header:
-        return
-    if header[:16] != b"SQLite format 3\0":
-        raise NotALedger(path=str(path), problem="it is not an SQLite database")
-    page_size = int.from_bytes(header[16:18], "big") or 65_536
-    if page_size == 1:
-        page_size = 65_536
-    pages = int.from_bytes(header[28:32], "big")
-    wal = path.with_name(path.name + "-wal")
-    if size < pages * page_size and not (wal.exists() and wal.stat().st_size):
-        raise LedgerCorrupt(where=str(path), problem=f"the file was cut short: {size} of {pages * page_size} bytes")
-
-
-def translate(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Exception:
-    """SQLite's error as one of ours: damage is LedgerCorrupt, all else may pass and is Unavailable.
-
-    Damaged text, in a row or in what SQLite says of a damaged schema, cannot even be decoded.
-    """
-    if isinstance(error, UnicodeDecodeError) or str(error).startswith("Could not decode"):
-        return LedgerCorrupt(where=str(path), problem="a text in it is damaged")
-    name = getattr(error, "sqlite_errorname", "") or ""
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_FORMAT")):
-        return LedgerCorrupt(where=str(path), problem=str(error))
-    if name == "SQLITE_ERROR":  # the statements are fixed, so it is the schema that they no longer fit
-        return LedgerCorrupt(where=str(path), problem=str(error))
-    if name.startswith("SQLITE_NOTADB"):
-        return NotALedger(path=str(path), problem=str(error))
-    if name.startswith("SQLITE_CONSTRAINT"):
-        return LedgerCorrupt(where=str(path), problem=f"the database refused a row: {error}")
-    if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
-        return Closed()
-    return Unavailable(reason=str(error) or name)
