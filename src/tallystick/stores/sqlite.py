@@ -194,7 +194,8 @@ class SqliteStore(SqliteFile):
                 if seq < self._head(connection, id, ledger).seq:
                     raise LedgerCorrupt(where=f"event {ledger}/{seq}", problem="it is missing", seq=seq)
                 return None
-        first, bodies = row[0], chunks.unpack(ledger, row[0], row[1], row[3], row[4], row[5])
+        first = int(row[0])
+        bodies = chunks.unpack(ledger, first, row[1], row[3], row[4], row[5])
         self._recent[ledger] = (first, bodies)
         return bodies[seq - first]
 

@@ -50,6 +50,7 @@ class SqliteFile:
             self._open_writer()
         else:
             check_file(self.path)
+            self._roll_back()
             with self._reading() as connection:
                 blank = _is_blank(connection)
                 if not blank:
@@ -58,6 +59,12 @@ class SqliteFile:
                 if read_only or not create:
                     raise LedgerNotFound(path=str(self.path))
                 self._open_writer()
+
+    def _roll_back(self) -> None:
+        """Whoever made the file may have died while SQLite had a rollback journal, which it has only before the log of
+        writes exists. To undo what that one had begun takes a connection that may write; readers are just refused."""
+        if not self._read_only and self.path.with_name(self.path.name + "-journal").exists():
+            self._connect(read_only=False).close()
 
     def _connect(self, *, read_only: bool) -> sqlite3.Connection:
         mode = "ro" if read_only else "rwc"
