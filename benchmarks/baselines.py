@@ -35,12 +35,13 @@ class RawWriter:
     @staticmethod
     def rows(batch: Batch) -> dict[str, list[tuple[object, ...]]]:
         """The rows of a batch as tuples, made before the clock starts."""
-        events, first = [], batch.expected.seq
+        events: list[tuple[object, ...]] = []
+        first = batch.expected.seq
         for index in range(0, len(batch.bodies), chunks.EVENTS_PER_ROW):
             part = batch.bodies[index : index + chunks.EVENTS_PER_ROW]
-            events.append((1, first + index, len(part), batch.head.time, "0" * 64, 0, b"\n".join(part)))
+            events.append((1, first + index, len(part), batch.head.time, "0" * 64, chunks.PLAIN, b"\n".join(part)))
         return {
-            "event": list(events),
+            "event": events,
             "balance": [(1, *row) for row in batch.balances],
             "entry": [(1, row[2] >> PART_BITS, *row) for row in batch.entries],
             "idempotency": [(1, seq >> PART_BITS, number, seq) for number, seq in batch.keys],

@@ -1,4 +1,4 @@
-"""Write docs/events.md and docs/errors.md from the registry of event types and the tree of errors.
+"""Write docs/events.md and docs/errors.md from the registry of event types and the trees of errors.
 
     .venv/bin/python docs/generate.py
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from tallystick import errors
+from tallystick import billing, cells, errors
 from tallystick.events import EVENT_TYPES, REFERENCES, EventType
 
 FOLDER = Path(__file__).resolve().parent
@@ -64,20 +64,20 @@ def _event(row: EventType) -> Iterator[str]:
 
 
 def errors_page() -> str:
-    """The page of every error, as the tree has them."""
+    """The page of every error, as the trees have them: the ledger's own, a cell's and billing's."""
     lines = [
         MADE,
         "",
         "# Errors",
         "",
-        "Every error has a stable `code`, a message, and `data`: the names that stand in braces in its message. A",
-        "**refusal** broke a rule: nothing changed, and the idempotency key is still free. A **fault** is a promise",
-        "that could not be kept; where *again* says yes, trying again can help.",
+        "Every error has a stable `code`, a message, and `data`: the names that stand in braces in its message, and",
+        "sometimes more. A **refusal** broke a rule: nothing changed, and the idempotency key is still free. A",
+        "**fault** is a promise that could not be kept; where *again* says yes, trying again can help.",
     ]
-    for branch in (errors.Refusal, errors.Fault):
+    for title, branch in BRANCHES.items():
         lines += [
             "",
-            f"## {branch.__name__}s",
+            f"## {title}",
             "",
             "| code | class | message | again |",
             "|---|---|---|---|",
@@ -89,7 +89,7 @@ def errors_page() -> str:
 def _below(branch: type[errors.TallystickError]) -> Iterator[type[errors.TallystickError]]:
     yield branch
     for kind in branch.__subclasses__():
-        if kind.__module__ == errors.__name__:
+        if kind.__module__ == branch.__module__:
             yield from _below(kind)
 
 
@@ -98,6 +98,14 @@ def _error(kind: type[errors.TallystickError]) -> str:
     message = re.sub(r"\{(\w+)[^}]*\}", r"{\1}", message.split("\n", 1)[0]).replace("|", "\\|")
     return f"| `{kind.code}` | `{kind.__name__}` | {message} | {'yes' if kind.retryable else ''} |"
 
+
+BRANCHES: dict[str, type[errors.TallystickError]] = {
+    "Refusals": errors.Refusal,
+    "Faults": errors.Fault,
+    "Refusals in the words of a cell": cells.CellError,
+    "Refusals of billing": billing.OrderConflict,
+}
+"""The branches of the page, each with its heading."""
 
 PAGES = {"events.md": events_page, "errors.md": errors_page}
 """What makes each page, by file name."""

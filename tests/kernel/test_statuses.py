@@ -188,3 +188,12 @@ def test_a_frozen_player_is_paid_a_win_and_does_not_pay_for_a_loss_before_he_is_
     ledger.do(c.UnfreezeAccount, account="alice")
     ledger.do(c.BetSettlement, bet=lost, payout=0, **settle)
     assert ledger.balance("alice") == 105
+
+
+def test_what_was_set_aside_before_a_ledger_became_strict_still_comes_back(ledger: Scribe):
+    ledger.mint("alice", 100)
+    ledger.hold("alice", 30, expires_in_seconds=60)
+    ledger.do(c.SetPolicy, changes={"strict": True})
+    ledger.refused(e.AccountNotFound, c.Hold, account="alice", asset=USD, amount=1)
+    ledger.do(c.Release, hold=HOLD)
+    assert ledger.balance("alice") == 100

@@ -207,7 +207,7 @@ class Billing:
             raise InvalidInput(path="key", problem="refunding a part needs a key: it may be meant more than once")
         charge = self._charge(charge_id)
         key = key or f"refund {charge.id}"
-        if self.ledger.by_key(key, source=self.source) is None and self._is_final(charge):
+        if self.ledger.by_key(key, source=self.source) is None and self.ledger.is_final(charge.id):
             raise ChargeNotOpen(charge=charge.id, state="finalized")
         event = self._post(
             commands.Reverse(
@@ -240,7 +240,7 @@ class Billing:
         except HoldNotFound:
             return None
         refunded = sum(refunded_by(event, charge) for event in self._reversals(charge))
-        if self._is_final(charge):
+        if self.ledger.is_final(charge.id):
             return msgspec.structs.replace(charge, state="finalized", refunded=refunded)
         state = "refunded" if refunded == charge.amount else "captured"
         return msgspec.structs.replace(charge, state=state, refunded=refunded)
@@ -360,9 +360,6 @@ class Billing:
         """What undid the charge or a part of it, in order, whoever asked for it."""
         done = self.ledger.reversal_of(charge.id)
         return [self.ledger.transaction(place).event for place in done.by] if done else []
-
-    def _is_final(self, charge: Charge) -> bool:
-        return self.ledger.is_final(charge.id)
 
     def _lines(self, account: str, start: str | None, end: str | None) -> Iterator[Line]:
         cursor = ""

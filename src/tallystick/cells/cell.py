@@ -148,7 +148,7 @@ class Cell:
         found = self._known(member_id)
         if found is None:
             return None
-        standing = _standing((view.bucket, view.amount) for view in found.balances if view.asset == self.asset)
+        standing = self._standing_of(found)
         self._past.follow(self.ledger)
         return MemberState(
             id=member_id,

@@ -8,7 +8,7 @@ import click
 
 from tallystick.cli.act import Act, account_argument, act, asset_argument
 from tallystick.cli.output import show_amount, show_map, show_time, write_facts, write_table
-from tallystick.cli.problems import Finding
+from tallystick.cli.problems import Reported
 from tallystick.cli.root import Group
 from tallystick.cli.session import Session, pass_session
 
@@ -131,7 +131,7 @@ def show(session: Session, account: str) -> None:
             session.write(None)
         else:
             click.echo(f"{account} was never declared or used. See what there is with: tally accounts", err=True)
-        raise Finding
+        raise Reported
     if session.json:
         session.write({**_described(found), "balances": found.balances})
         return

@@ -34,8 +34,8 @@ class Act:
         self.source: str = options["source"]
         self.actor: str = options["actor"]
         self.reason: str = options["reason"]
-        self.refs = _pairs(options["refs"], "--ref")
-        self.metadata = _pairs(options["metadata"], "--meta")
+        self.refs = pairs_of(options["refs"], "--ref")
+        self.metadata = pairs_of(options["metadata"], "--meta")
         self.at_least: Iterable[tuple[str, str, str]] = options["at_least"]
         self.at_most: Iterable[tuple[str, str, str]] = options["at_most"]
         self.version: Iterable[tuple[str, str, int]] = options["version"]
@@ -135,6 +135,7 @@ class Act:
         self.post(Post(type=event_type, legs=(leg,), effective=effective or "", **self.common(**refs)))
 
     def answer(self, ledger: Ledger, posted: Posted) -> None:
+        """Write what came of a command; a dry run left no event to show, unless the command had been posted before."""
         event = None if self.dry_run and not posted.replayed else ledger.transaction(posted.id).event
         if self.session.json:
             write_json(self._document(posted, event))
@@ -171,7 +172,8 @@ def _new_key() -> str:
     return str(uuid4())
 
 
-def _pairs(texts: Iterable[str], name: str) -> dict[str, str]:
+def pairs_of(texts: Iterable[str], name: str) -> dict[str, str]:
+    """NAME=VALUE arguments as a dictionary. Raises a usage error."""
     pairs = {}
     for text in texts:
         left, equals, right = text.partition("=")
@@ -179,11 +181,6 @@ def _pairs(texts: Iterable[str], name: str) -> dict[str, str]:
             raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=name)
         pairs[left] = right
     return pairs
-
-
-def pairs_of(texts: Iterable[str], name: str) -> dict[str, str]:
-    """NAME=VALUE arguments as a dictionary. Raises a usage error."""
-    return _pairs(texts, name)
 
 
 def split_place(place: str, default: str = "") -> tuple[str, Any]:

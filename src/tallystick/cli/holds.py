@@ -13,7 +13,7 @@ from tallystick.cli.act import (
     optional_amount_argument,
     split_place,
 )
-from tallystick.cli.problems import Finding
+from tallystick.cli.problems import Reported
 from tallystick.cli.root import Group
 
 hold_argument = click.argument("hold", metavar="HOLD")
@@ -141,7 +141,7 @@ def sweep(context: click.Context, limit: int) -> None:
         for refusal in refused:
             click.echo(f"refused: {refusal}", err=True)
     if refused:
-        raise Finding
+        raise Reported
 
 
 @click.group(cls=Group)

@@ -13,8 +13,8 @@ EXIT_REFUSED = 1
 EXIT_FAULT = 3
 
 
-class Finding(Exception):
-    """Something was found and has been reported already: exit code 1."""
+class Reported(Exception):
+    """What was found, or was not there, has been said already: exit code 1."""
 
 
 ADVICE: dict[str, str] = {

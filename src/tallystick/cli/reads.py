@@ -10,7 +10,7 @@ import click
 from tallystick.cli.accounts import write_balances
 from tallystick.cli.act import write_transaction
 from tallystick.cli.output import show_amount, show_map, show_time, write_facts, write_json, write_table
-from tallystick.cli.problems import Finding
+from tallystick.cli.problems import Reported
 from tallystick.cli.root import Command
 from tallystick.cli.session import Session, pass_session
 
@@ -221,7 +221,7 @@ def trial_balance(session: Session, as_of: str | None, recorded: str | None) -> 
     """Every balance as debit or credit, and what they add up to: zero, or exit code 1."""
     trial = session.reading().trial_balance(as_of=as_of, recorded=recorded)
     if session.json:
-        session.write({"rows": trial.rows, "totals": trial.totals, "balanced": not any(trial.totals.values())})
+        session.write({"rows": trial.rows, "totals": trial.totals, "balanced": trial.is_balanced})
     else:
         rows = [
             (
@@ -239,8 +239,8 @@ def trial_balance(session: Session, as_of: str | None, recorded: str | None) -> 
         for asset, total in trial.totals.items():
             if total:
                 click.echo(f"{asset} does not add up: {show_amount(total, asset)} is left over", err=True)
-    if any(trial.totals.values()):
-        raise Finding
+    if not trial.is_balanced:
+        raise Reported
 
 
 def _unless_zero(amount: int, asset: str) -> str:

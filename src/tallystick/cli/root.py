@@ -9,7 +9,7 @@ from typing import IO, Any, NoReturn
 
 import click
 
-from tallystick.cli.problems import EXIT_REFUSED, Finding, report_error, report_surprise, report_usage
+from tallystick.cli.problems import EXIT_REFUSED, Reported, report_error, report_surprise, report_usage
 from tallystick.cli.session import Session
 from tallystick.errors import TallystickError
 
@@ -93,7 +93,7 @@ class Tally(Group):
         try:
             code = super().main(args, prog_name or "tally", complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
-        except Finding:
+        except Reported:
             code = EXIT_REFUSED
         except TallystickError as error:
             code = report_error(error, as_json)

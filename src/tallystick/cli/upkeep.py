@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tallystick.cli.output import progress_bar, safe, show_amount, write_facts, write_json
-from tallystick.cli.problems import Finding
+from tallystick.cli.problems import Reported
 from tallystick.cli.root import Command
 from tallystick.cli.session import Session, pass_session
 from tallystick.errors import InvalidInput, LedgerCorrupt
@@ -64,7 +64,7 @@ def import_rows(session: Session, file: str, mapping: str | None, atomic: bool, 
         raise _wrong(error, "FILE") from None
     _write_import(session, report)
     if not report.ok:
-        raise Finding
+        raise Reported
 
 
 def _wrong(error: InvalidInput, name: str) -> click.BadParameter:
@@ -164,7 +164,7 @@ def check(session: Session) -> None:
         ledger = session.reading()
     except LedgerCorrupt as error:
         _write_damage(session, error)
-        raise Finding from None
+        raise Reported from None
     trial = ledger.trial_balance()
     findings = [
         {"where": f"asset {asset}", "problem": f"its balances add up to {total} minor units, not to 0"}
@@ -181,7 +181,7 @@ def check(session: Session) -> None:
             f"{len(findings)} findings" if findings else f"well: {ledger.head.seq:,} events, every asset adds up to 0"
         )
     if findings:
-        raise Finding
+        raise Reported
 
 
 def _under_limit(ledger: Ledger, asset: str) -> list[dict[str, str]]:
@@ -218,7 +218,7 @@ def _write_report(session: Session, report: Any, done: str, well: str) -> None:
     if not report.ok:
         if not session.json and done == "replayed":
             click.echo("  If the journal itself is whole, mend what is derived from it with: tally rebuild", err=True)
-        raise Finding
+        raise Reported
 
 
 COMMANDS: tuple[click.Command, ...] = (import_rows, check, replay, rebuild)

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
-import msgspec
 from msgspec import Struct
 
 from tallystick.commands import Command, Condition, Leg, OpenLedger, Split
 from tallystick.errors import BatchAborted, InvalidInput, Refusal, TransactionNotFound
-from tallystick.importing.mapping import COMMANDS, Mapping, RowProblem
+from tallystick.importing.mapping import AMOUNTS, COMMANDS, Mapping, RowProblem, make_command
 from tallystick.importing.rows import LineReader, Malformed, Row, read_csv, read_json
 from tallystick.ledger import Ledger
 
@@ -211,11 +210,7 @@ def decode_command(values: dict[str, Any]) -> Command:
         for index, part in enumerate(parts if isinstance(parts, list) else ()):
             if isinstance(part, dict):
                 _check_fields(part, known, f"{name}[{index}].")
-    try:
-        return msgspec.convert(values, COMMANDS[tag], strict=False)
-    except msgspec.ValidationError as error:
-        problem, _, path = str(error).partition(" - at `$.")
-        raise RowProblem(f"{path.rstrip('`') or 'command'}: {problem}") from None
+    return make_command(COMMANDS[tag], values)
 
 
 def _check_fields(values: dict[str, Any], known: frozenset[str], path: str) -> None:
@@ -223,11 +218,8 @@ def _check_fields(values: dict[str, Any], known: frozenset[str], path: str) -> N
         unknown = sorted(values.keys() - known)[0]
         raise RowProblem(f"{path}{unknown}: there is no such field; there are {', '.join(sorted(known))}")
     for name, value in values.items():
-        if name in _WHOLE and type(value) is str and not value.removeprefix("-").isdecimal():
+        if name in AMOUNTS and type(value) is str and not value.removeprefix("-").isdecimal():
             raise RowProblem(f"{path}{name}: {value!r} is not a whole number of minor units")
-
-
-_WHOLE = frozenset({"amount", "payout", "value", "limit", "ceiling", "at_least", "at_most"})
 
 
 # ---------------------------------------------------------------- posting

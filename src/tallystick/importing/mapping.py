@@ -47,6 +47,8 @@ COMMANDS: dict[str, type[Command]] = {kind.__struct_config__.tag: kind for kind 
 """Every command by its tag."""
 
 AMOUNTS = frozenset({"amount", "payout", "value", "limit", "ceiling", "at_least", "at_most"})
+"""Fields of commands, legs, splits and conditions that hold an amount."""
+
 TIMES = frozenset({"effective", "expires", "until", "valid_until"})
 BY_ASSET = frozenset({"limits", "ceilings"})
 OBJECTS = frozenset({"refs", "metadata", "limits", "ceilings", "changes", "statement", "policy"})
@@ -112,12 +114,16 @@ class Mapping(Struct, frozen=True, kw_only=True):
 
     def command(self, row: Row, find: Find) -> Command:
         """The command that a row becomes. Raises RowProblem, or what ``find`` raises."""
-        fields = self.render(row, find)
-        try:
-            return msgspec.convert(fields, self.kind, strict=False)
-        except msgspec.ValidationError as error:
-            problem, _, path = str(error).partition(" - at `$.")
-            raise RowProblem(f"{path.rstrip('`') or 'command'}: {problem}") from None
+        return make_command(self.kind, self.render(row, find))
+
+
+def make_command(kind: type[Command], fields: dict[str, Any]) -> Command:
+    """A command of this kind from its fields, in which numbers may be text. Raises RowProblem."""
+    try:
+        return msgspec.convert(fields, kind, strict=False)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).partition(" - at `$.")
+        raise RowProblem(f"{path.rstrip('`') or 'command'}: {problem}") from None
 
 
 # ---------------------------------------------------------------- reading the file

@@ -59,7 +59,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     """The rules of a ledger that its users may choose.
 
     ``strict``: accounts and assets must be declared before use. ``limit_min``, ``limit_max`` and ``limit_default``
-    bound debt limits, in minor units. ``floor_threshold_bps`` is the share of its limit, in basis points, from which a
+    bound debt limits, in minor units. ``commitment_mode``: whether members may reserve capacity, and whether it must be
+    covered (see kernel.postings). ``floor_threshold_bps`` is the share of its limit, in basis points, from which a
     member counts in the floor mass. ``hold_expires_in_seconds`` is for holds that name no expiry (7 days).
     """
 
@@ -107,7 +108,7 @@ class Reversal(Struct, frozen=True):
 
 
 class Record(Struct, frozen=True):
-    """A fact that the ledger keeps for others: a reserve, an attestation, a key, a type, a closed period."""
+    """A fact that the ledger keeps: its opening, an asset, a type, a closed period, a final charge, a reserve, ..."""
 
     id: str
     time: str
@@ -187,9 +188,10 @@ class Book:
         """Whether the account was declared or used."""
         return self.account(account) is not None or any(account in found for found in self.pockets.values())
 
-    # ------------------------------------------------------------ what replaying an event changes
+    # ------------------------------------------------------------ what applying an event changes
 
     def set_balance(self, account: str, asset: str, bucket: str, amount: int, version: int) -> None:
+        """Set a balance; one that is new gets its number, and the store writes that with the batch."""
         pocket = self.pockets.setdefault((asset, bucket), {})
         before = pocket.get(account)
         if self.undo is not None:
@@ -212,6 +214,8 @@ class Book:
         self.changed[kind, id] = None
         self._derive(kind, id, value)
 
+    # ------------------------------------------------------------ what is loaded
+
     def remember(self, kind: Kind, id: Any, value: Any) -> None:
         """Keep something that was loaded; it is no change."""
         if kind in PASSING:
@@ -229,14 +233,6 @@ class Book:
             self.restricted.add(address)
         for asset, bucket, balance in balances:
             self.pockets.setdefault((asset, bucket), {})[address] = balance
-
-    def forget(self, address: str) -> None:
-        """Drop an account from memory."""
-        self.known.pop(address, None)
-        self.restricted.discard(address)
-        self.objects.pop(("account", address), None)
-        for pocket in self.pockets.values():
-            pocket.pop(address, None)
 
     # ------------------------------------------------------------ taking back
 

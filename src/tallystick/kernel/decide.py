@@ -67,7 +67,7 @@ def decide(book: Book, command: Command, now: str) -> Event:
 
 
 def shows_request(event: Event, command: Command) -> bool | None:
-    """Whether an event was made by this very request; None if the event does not say, which cannot happen here."""
+    """Whether an event was made by this very request; None if the event does not show it, which all made here do."""
     digest = event.data.get("request")
     if digest is not None:
         return bool(digest == request_digest(command))
@@ -102,6 +102,12 @@ def check_form(command: Command) -> Command:
 
     What comes back is what is decided on, so that every value in it has just the type that its field declares.
     """
+    for name in (
+        "key",
+        "source",
+    ):  # not even what would become text: the key was looked up by now, and not as that text
+        if type(found := getattr(command, name)) is not str:
+            raise InvalidInput(path=name, problem=f"{found!r:.80} is not text")
     try:
         msgspec.json.encode(command)  # text that is not Unicode cannot be written down
         command = msgspec.convert(msgspec.to_builtins(command), type=type(command))
@@ -110,12 +116,12 @@ def check_form(command: Command) -> Command:
         raise InvalidInput(path=path.rstrip("`") or "command", problem=problem) from None
     if not command.key:
         raise InvalidInput(path="key", problem="every command needs an idempotency key")
-    check_text(command.key, "key", MAX_KEY)
+    _check_name(command.key, "key")
     if not command.source:
         raise InvalidInput(path="source", problem="it is the name of the system that asks")
-    check_text(command.source, "source", MAX_KEY)
-    check_text(command.actor, "actor", MAX_KEY)
-    check_text(command.reason, "reason", MAX_TEXT)
+    _check_name(command.source, "source")
+    _check_name(command.actor, "actor")
+    _check_text(command.reason, "reason", MAX_TEXT)
     for name, value in (command.refs or {}).items():
         if name not in REFERENCES:
             raise InvalidInput(
@@ -123,28 +129,32 @@ def check_form(command: Command) -> Command:
             )
         if not value:
             raise InvalidInput(path=f"refs.{name}", problem="a reference is not empty")
-        check_text(value, f"refs.{name}", MAX_KEY)
+        _check_name(value, f"refs.{name}")
     metadata = command.metadata or {}
     if len(metadata) > MAX_METADATA:
         raise InvalidInput(path="metadata", problem=f"there may be {MAX_METADATA} entries at most")
     for name, value in metadata.items():
         if not name.isascii() or not name.isprintable() or not 0 < len(name) <= 64:
             raise InvalidInput(path="metadata", problem=f"{name!r} is not a name of 1 to 64 ASCII characters")
-        check_text(value, f"metadata.{name}", MAX_TEXT)
+        _check_text(value, f"metadata.{name}", MAX_TEXT)
     if len(command.conditions) > MAX_CONDITIONS:
         raise InvalidInput(path="conditions", problem=f"there may be {MAX_CONDITIONS} at most")
     return command
 
 
-def check_text(text: str, path: str, limit: int) -> None:
+def _check_text(text: str, path: str, limit: int) -> None:
     """Raises InvalidInput for text that is too long or is not Unicode (a lone surrogate)."""
     if len(text) > limit:
         raise InvalidInput(path=path, problem=f"it has {len(text)} characters, {limit} are allowed")
+    if not text.isprintable() and any(0xD800 <= ord(character) <= 0xDFFF for character in text):
+        raise InvalidInput(path=path, problem="it is not valid Unicode")
+
+
+def _check_name(text: str, path: str) -> None:
+    """Raises InvalidInput for what is not text, or holds what nobody can see or type: it is there to be found by."""
+    _check_text(text, path, MAX_KEY)
     if not text.isprintable():
-        if any(0xD800 <= ord(character) <= 0xDFFF for character in text):
-            raise InvalidInput(path=path, problem="it is not valid Unicode")
-        if path in ("key", "source", "actor") or path.startswith("refs."):
-            raise InvalidInput(path=path, problem="it holds a character that cannot be printed")
+        raise InvalidInput(path=path, problem="it holds a character that cannot be printed")
 
 
 def _kind(book: Book, command: Command) -> EventType:

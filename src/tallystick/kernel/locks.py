@@ -89,7 +89,7 @@ def _expiry(command: Hold | HoldExtend, now: str, default_seconds: int | None) -
 
 
 def _within(lock: Lock, amount: int, *, into: str, reverse: bool = False) -> Leg:
-    """A leg between a lock's bucket and another of the same account."""
+    """A leg from a lock's bucket to another of the same account; ``reverse``: the other way."""
     ends = (into, lock.bucket) if reverse else (lock.bucket, into)
     return Leg(lock.account, lock.account, lock.asset, amount, *ends)
 
@@ -266,7 +266,7 @@ def decide_commitment_create(book: Book, command: CommitmentCreate, now: str) ->
     if book.policy.commitment_mode == "DISABLED":
         raise CommitmentsDisabled()
     id = commitment_id((command.refs or {}).get("commitment", ""), command.member, command.asset)
-    book.get("lock", id)
+    book.get("lock", id)  # applying the event adds to an open one, and so must find it in the book
     soft = book.policy.commitment_mode == "SOFT"
     return _open(book, command, command.member, "held", {"commitment": id}, soft=soft)
 

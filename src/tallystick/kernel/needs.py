@@ -1,4 +1,4 @@
-"""What a command touches, as far as it names it: loaded in one query before deciding; the rest one by one."""
+"""What commands touch, as far as they name it: loaded all at once before deciding; the rest one by one."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def unknown_accounts(book: Book, commands: Iterable[Command]) -> list[str]:
             named.add(part.to_account)
         named.update([condition.account for condition in command.conditions])
     known = book.known
-    return sorted([name for name in named if name not in known and name])
+    return sorted([name for name in named if isinstance(name, str) and name not in known and name])
 
 
 def unknown_locks(book: Book, commands: Iterable[Command]) -> list[str]:
     """The ids of locks that these commands name and the book does not hold."""
     _, others = _apart(commands)
     named = {getattr(command, field) for command in others for field in _LOCK_FIELDS if hasattr(command, field)}
-    return sorted(id for id in named if ("lock", id) not in book.objects)
+    return sorted(id for id in named if isinstance(id, str) and ("lock", id) not in book.objects)
 
 
 def _apart(commands: Iterable[Command]) -> tuple[list[Transfer], list[Command]]:
-    """Bare transfers, which have fields of their own, and the rest."""
+    """Transfers, whose two accounts are read off quickly because they are most of a large batch, and the rest."""
     transfers, others = [], []
     for command in commands:
         if type(command) is Transfer and not command.conditions:

@@ -65,10 +65,13 @@ def check_asset(book: Book, asset: str, met: dict[str, str] | None = None) -> st
     return asset
 
 
-def check_account(book: Book, address: str, path: str) -> str:
-    """The address itself if it may be used; raises InvalidInput, or AccountNotFound in a strict ledger."""
+def check_account(book: Book, address: str, path: str, *, accepted: bool = False) -> str:
+    """The address itself if it may be used; raises InvalidInput, or AccountNotFound in a strict ledger.
+
+    ``accepted``: it need not be declared, because it came by its value before the ledger was strict.
+    """
     check_address(address, path)
-    if book.policy.strict and role_of(address) == "holder" and book.account(address) is None:
+    if book.policy.strict and not accepted and role_of(address) == "holder" and book.account(address) is None:
         raise AccountNotFound(account=address)
     return address
 
@@ -82,8 +85,11 @@ def changes_of(book: Book, legs: Iterable[Leg], kind: EventType, path: str = "le
         if count > MAX_LEGS:
             raise InvalidInput(path=path, problem=f"a transaction has at most {MAX_LEGS} legs")
         at = f"{path}[{count - 1}]"
-        check_account(book, leg.from_account, f"{at}.from_account")
-        check_account(book, leg.to_account, f"{at}.to_account")
+        accepted = leg.from_bucket in ("held", "bonded")  # its owner was accepted when the value was set aside
+        check_account(book, leg.from_account, f"{at}.from_account", accepted=accepted)
+        check_account(
+            book, leg.to_account, f"{at}.to_account", accepted=accepted and leg.to_account == leg.from_account
+        )
         check_asset(book, leg.asset, met)
         amount = check_amount(leg.amount, f"{at}.amount")
         if leg.from_account == leg.to_account:

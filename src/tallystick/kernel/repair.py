@@ -13,7 +13,8 @@ from tallystick.kernel.postings import Changes, changes_of, check_amount, entrie
 def seq_of(book: Book, transaction: str) -> int:
     """The sequence number in a transaction's id. Raises TransactionNotFound."""
     ledger, _, seq = str(transaction).rpartition("/")
-    if ledger != book.name or not seq.isascii() or not seq.isdigit() or int(seq) >= book.seq or str(int(seq)) != seq:
+    written = ledger == book.name and seq.isascii() and seq.isdigit() and len(seq) < 20
+    if not written or int(seq) >= book.seq or str(int(seq)) != seq:
         raise TransactionNotFound(transaction=transaction)
     return int(seq)
 

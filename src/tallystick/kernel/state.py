@@ -33,7 +33,7 @@ from tallystick.errors import (
     InvalidInput,
     LimitOutOfBounds,
 )
-from tallystick.events import EVENT_TYPES, REFERENCES
+from tallystick.events import EVENT_TYPES, REFERENCES, Entry
 from tallystick.kernel.book import Book, Policy
 from tallystick.kernel.draft import Draft
 from tallystick.kernel.postings import Changes, check_account, check_asset, entries_of
@@ -100,7 +100,8 @@ def decide_open(book: Book, command: OpenAccount, now: str) -> Draft:
     for asset, limit in command.limits.items():
         _check_limit(book, address, check_asset(book, asset), limit)
     for asset, ceiling in command.ceilings.items():
-        _check_ceiling_value(check_asset(book, asset), ceiling)
+        check_asset(book, asset)
+        _check_size(ceiling, f"ceilings.{asset}")
     for name in ("limits", "ceilings"):
         if getattr(command, name):
             data[name] = {asset: str(value) for asset, value in getattr(command, name).items()}
@@ -135,13 +136,13 @@ def decide_end(book: Book, command: ExcludeAccount | CloseAccount, now: str) -> 
             raise AccountNotEmpty(account=command.account, balance=balance.amount, asset=asset, bucket=bucket)
         changes[command.account, asset, "available"] = -balance.amount
         changes[command.settle_to, asset, "available"] = balance.amount
-    entries = ()
-    if changes:
-        entries = _settle(book, command, declared, changes)
+    entries = _settle(book, command, declared, changes) if changes else ()
     return Draft(command.event_type, entries, {"account": command.account})
 
 
-def _settle(book: Book, command: ExcludeAccount | CloseAccount, declared: Account, changes: Changes) -> Any:
+def _settle(
+    book: Book, command: ExcludeAccount | CloseAccount, declared: Account, changes: Changes
+) -> tuple[Entry, ...]:
     """A frozen account cannot pay, but ending it settles it: the freeze is over in the same event."""
     if declared.status != "frozen":
         return entries_of(book, changes, conditions=command.conditions)
@@ -166,10 +167,10 @@ def decide_limit(book: Book, command: SetLimit, now: str) -> Draft:
         _check_limit(book, command.account, command.asset, command.limit)
         data["limit"] = str(command.limit)
     if command.ceiling is not None:
-        data["ceiling"] = str(_check_ceiling_value(command.asset, command.ceiling))
+        data["ceiling"] = str(_check_size(command.ceiling, f"ceilings.{command.asset}"))
     elif command.clear_ceiling:
         data["clear_ceiling"] = True
-    if len(data) == 2:
+    if not data.keys() & {"limit", "ceiling", "clear_ceiling"}:
         raise InvalidInput(path="limit", problem="give a limit, a ceiling or clear_ceiling")
     return Draft("limit_set", (), data)
 
@@ -187,8 +188,7 @@ def _in_status(book: Book, address: str, *statuses: str) -> Account:
 
 def _check_limit(book: Book, address: str, asset: str, limit: int) -> None:
     """A member's limit lies within the policy's bounds; a clearing account's, which caps its position, need not."""
-    if type(limit) is not int or not 0 <= limit <= MAX_AMOUNT:
-        raise InvalidInput(path=f"limits.{asset}", problem=f"{limit!r} is not 0 to 2^63-1 minor units")
+    _check_size(limit, f"limits.{asset}")
     role = role_of(address)
     if role == "clearing":
         return
@@ -198,10 +198,11 @@ def _check_limit(book: Book, address: str, asset: str, limit: int) -> None:
         raise LimitOutOfBounds(limit=limit, min=book.policy.limit_min, max=book.policy.limit_max)
 
 
-def _check_ceiling_value(asset: str, ceiling: int) -> int:
-    if type(ceiling) is not int or not 0 <= ceiling <= MAX_AMOUNT:
-        raise InvalidInput(path=f"ceilings.{asset}", problem=f"{ceiling!r} is not 0 to 2^63-1 minor units")
-    return ceiling
+def _check_size(value: int, path: str) -> int:
+    """The value itself if it is an amount that may be zero; raises InvalidInput."""
+    if type(value) is not int or not 0 <= value <= MAX_AMOUNT:
+        raise InvalidInput(path=path, problem=f"{value!r} is not 0 to 2^63-1 minor units")
+    return value
 
 
 # ---------------------------------------------------------------- records
@@ -237,8 +238,7 @@ def decide_reserve(book: Book, command: RecordReserve, now: str) -> Draft:
             path="reserve", problem=f"{command.reserve!r} is not an id of 1 to 128 letters, digits, _.:-"
         )
     check_asset(book, command.asset)
-    if type(command.value) is not int or not 0 <= command.value <= MAX_AMOUNT:
-        raise InvalidInput(path="value", problem=f"{command.value!r} is not 0 to 2^63-1 minor units")
+    _check_size(command.value, "value")
     if type(command.haircut_bps) is not int or not 0 <= command.haircut_bps <= 10_000:
         raise InvalidInput(path="haircut_bps", problem=f"{command.haircut_bps!r} is not 0 to 10000 basis points")
     data: dict[str, Any] = {
@@ -251,7 +251,6 @@ def decide_reserve(book: Book, command: RecordReserve, now: str) -> Draft:
         data["provider"] = command.provider
     if command.valid_until:
         data["valid_until"] = parse_time(command.valid_until, "valid_until")
-    book.get("reserve", command.reserve)
     return Draft("reserve_recorded", (), data)
 
 

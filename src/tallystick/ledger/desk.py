@@ -69,6 +69,7 @@ class Desk:
         self._clock = clock
         self._policy = policy
         self._filter: KeyFilter | None = None
+        self._keyed = 0  # the keys of all events before this number are in the filter
         self._saved_keys: list[int] = []
         self._stored_keys: dict[int, list[int]] = {}
         self._repeated: dict[int, bytes] = {}
@@ -146,6 +147,7 @@ class Desk:
 
     def stored(self, seq: int) -> None:
         """All events before this number are durable now, and the store knows their keys."""
+        self._keyed = max(self._keyed, seq)
         while self._in_flight and self._in_flight[0][0].head.seq <= seq:
             batch, _ = self._in_flight.popleft()
             for kind, id, value in batch.objects:
@@ -319,8 +321,7 @@ class Desk:
             self._taken = head
         else:
             self._taken = Head(0, book.hash, "", 0)
-        if self._filter is None:
-            self._filter = self._load_filter(head.seq if head else 0)
+        self._know_keys(head.seq if head else 0)
         self._book = book
 
     def _foresee(self, commands: Sequence[Command]) -> None:
@@ -387,6 +388,16 @@ class Desk:
         return body
 
     # ------------------------------------------------------------ the key filter
+
+    def _know_keys(self, events: int) -> None:
+        """Have the keys of all events before this number in the filter: also of those that another process posted after
+        the filter was loaded, for until its first posting this one does not keep others from writing."""
+        if self._filter is None or events < self._keyed:
+            self._filter = self._load_filter(events)
+        elif events > self._keyed:
+            self._filter.add([number for number, _ in self._store.key_numbers(self.name, self._keyed)])
+            self._saved_keys = []  # and what is kept in the file may be the other one's
+        self._keyed = events
 
     def _load_filter(self, events: int) -> KeyFilter:
         kept = self._store.kept(self.name, "keys")

@@ -36,9 +36,9 @@ def lowest_since(
     first = seq_at(effective)
     rows = list(store.entries(ledger, [balance.id], first, 2**62, 2**62))
     late = [row for row in store.backdated(ledger, [balance.id]) if row[1] >= first]
-    known = {row[2] for row in rows}
+    known, known_late = {row[2] for row in rows}, {row[1] for row in late}  # what is pending may be stored in between
     rows += [row for row in pending if row[0] == balance.id and row[2] >= first and row[2] not in known]
-    late += [row for row in pending_backdated if row[0] == balance.id and row[1] >= first and row[1] not in known]
+    late += [row for row in pending_backdated if row[0] == balance.id and row[1] >= first and row[1] not in known_late]
     amount = balance.amount - sum(row[3] for row in rows)
     amount += sum(row[3] for row in late if row[2] <= effective)
     late_seqs = {row[1] for row in late}

@@ -97,11 +97,11 @@ class Reads:
         declared = self._declared(account)
         if role_of(account) in ("issuance", "external") or (declared and declared.floorless):
             raise InvalidInput(path="account", problem=f"{account} has no floor")
-        limit = declared.limits.get(asset, 0) if declared else 0
+        limit = declared.limits.get(asset) if declared else None
         amount = self.balance(account, asset)
-        if limit and self.policy.commitment_mode != "ESCROWED":
+        if limit is not None and self.policy.commitment_mode != "ESCROWED":
             amount += self.balance(account, asset, "held")
-        return max(amount + limit, 0)
+        return max(amount + (limit or 0), 0)
 
     def trial_balance(self, *, as_of: str | None = None, recorded: str | None = None) -> TrialBalance:
         """Every balance that is not zero, debits and credits apart, and what each asset adds up to (zero)."""
@@ -219,7 +219,10 @@ class Reads:
 
     def by_key(self, key: str, source: str = "local") -> Transaction | None:
         """The event that this idempotency key brought about, or None."""
-        number = key_number(source, key)
+        try:
+            number = key_number(source, key)
+        except (UnicodeEncodeError, AttributeError):  # no event bears what is not text
+            return None
         for seq in self._store.find_keys(self._name, [number]).get(number, ()):
             found = self.transaction(seq)
             if found.key == key and found.source == source:
@@ -241,7 +244,7 @@ class Reads:
 
     def events(self, after: int = -1, limit: int = 1_000) -> list[Transaction]:
         """The events with a sequence number above ``after``, in order; at most ``limit``."""
-        return [_transaction(body) for body in self._store.events(self._name, after + 1, _check_limit(limit))]
+        return [_transaction(body) for body in self._store.events(self._name, max(after + 1, 0), _check_limit(limit))]
 
     def _seq(self, id: str) -> int:
         ledger, _, seq = str(id).rpartition("/")

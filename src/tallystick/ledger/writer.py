@@ -20,7 +20,17 @@ from itertools import chain, islice
 from typing import get_args
 
 from tallystick.commands import AnyCommand, Command
-from tallystick.errors import BatchAborted, Closed, Fault, InvalidInput, Overloaded, Refusal, Unavailable
+from tallystick.errors import (
+    BatchAborted,
+    Closed,
+    Fault,
+    InvalidInput,
+    LedgerLocked,
+    Overloaded,
+    ReadOnly,
+    Refusal,
+    Unavailable,
+)
 from tallystick.ledger.desk import Desk, Result
 from tallystick.stores.base import PART_BITS, Batch, HeadMoved, Store, joined
 
@@ -37,6 +47,8 @@ MAX_ATTEMPTS = 10
 """How often a job is decided anew because other processes wrote first."""
 
 _COMMANDS = frozenset(get_args(AnyCommand))
+_CANNOT_KEEP = (Unavailable, LedgerLocked, ReadOnly)
+"""Why the store may not keep what serves speed alone; the last two meet whoever only tries things out."""
 
 
 class Job:
@@ -72,6 +84,7 @@ class Writer:
         self._turns = threading.Condition()
         self._begun = 0
         self._finished = 0
+        self._failed: set[int] = set()  # rounds that came to nothing before their turn
         self._broken = False
         self._durable = 0  # all events before this number are in the store
         self._upkept = 0
@@ -106,7 +119,7 @@ class Writer:
             self._turns.wait_for(lambda: not self._led and self._finished == self._begun)
         if not self._broken:
             self._desk.stored(self._durable)
-            with contextlib.suppress(Unavailable):  # without it the next start is slower, that is all
+            with contextlib.suppress(*_CANNOT_KEEP):  # without it the next start is slower, that is all
                 self._desk.save_filter()
 
     def forget(self) -> None:
@@ -253,7 +266,7 @@ class Writer:
         part = self._desk.position >> PART_BITS
         if part != self._upkept:
             self._upkept = part
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(*_CANNOT_KEEP):
                 self._desk.save_filter()
                 self._store.snapshot(self._desk.name)
 
@@ -312,12 +325,14 @@ class Writer:
     # ------------------------------------------------------------ storing
 
     def _store_in_turn(self, ticket: int, batches: Iterable[Batch]) -> None:
-        with self._turns:
-            self._turns.wait_for(lambda: self._finished == ticket)
-            broken = self._broken
-        if broken:
+        try:
+            with self._turns:
+                self._turns.wait_for(lambda: self._finished == ticket)
+                if self._broken:
+                    raise HeadMoved
+        except BaseException:  # an interrupt, perhaps: nobody must wait for a round that has gone
             self._fail(ticket)
-            raise HeadMoved
+            raise
         seen: list[int] = []
         try:
             noted = _noted(batches, seen)
@@ -330,15 +345,21 @@ class Writer:
         with self._turns:
             self._durable = seen[-1] if seen else self._durable
             self._finished += 1
-            self._turns.notify_all()
+            self._pass_failed()
 
     def _fail(self, ticket: int) -> None:
-        """The round came to nothing: so does every round that was decided after it."""
+        """The round came to nothing: so does every round that is not being stored yet. This waits for nobody."""
         with self._turns:
-            self._turns.wait_for(lambda: self._finished == ticket)
             self._broken = True
+            self._failed.add(ticket)
+            self._pass_failed()
+
+    def _pass_failed(self) -> None:
+        """Rounds that failed before their turn are over when it comes."""
+        while self._finished in self._failed:
+            self._failed.remove(self._finished)
             self._finished += 1
-            self._turns.notify_all()
+        self._turns.notify_all()
 
 
 def _until_none(parts: queue.SimpleQueue[Batch | BaseException | None]) -> Iterator[Batch]:

@@ -200,4 +200,4 @@ def key_number(source: str, key: str) -> int:
 def lock_place(id: str) -> str:
     """A lock's id in an order that follows the journal: by the sequence number where the id has one."""
     prefix, _, seq = id.rpartition("/")
-    return f"{prefix}/{int(seq):019d}" if seq.isdigit() else id
+    return f"{prefix}/{int(seq):019d}" if seq.isascii() and seq.isdigit() and len(seq) < 20 else id
