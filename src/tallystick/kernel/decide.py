@@ -102,10 +102,8 @@ def check_form(command: Command) -> Command:
 
     What comes back is what is decided on, so that every value in it has just the type that its field declares.
     """
-    for name in (
-        "key",
-        "source",
-    ):  # not even what would become text: the key was looked up by now, and not as that text
+    for name in ("key", "source"):
+        # Not even what would become text (a UUID, say): the key was looked up by now, and not as that text.
         if type(found := getattr(command, name)) is not str:
             raise InvalidInput(path=name, problem=f"{found!r:.80} is not text")
     try:
@@ -151,7 +149,7 @@ def _check_text(text: str, path: str, limit: int) -> None:
 
 
 def _check_name(text: str, path: str) -> None:
-    """Raises InvalidInput for what is not text, or holds what nobody can see or type: it is there to be found by."""
+    """Raises InvalidInput for text that is too long, or that cannot be printed: things are found by it."""
     _check_text(text, path, MAX_KEY)
     if not text.isprintable():
         raise InvalidInput(path=path, problem="it holds a character that cannot be printed")

@@ -11,6 +11,7 @@ A long round is stored while it is decided: its parts go to a helper thread, who
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 import time
@@ -76,6 +77,7 @@ class Writer:
         self._store = store
         self._desk = desk
         self._helper = helper
+        self._process = os.getpid()  # a forked child has neither the helper nor the right to write this file
         self._mutex = threading.Lock()
         self._queue: list[Job] = []
         self._queued = 0
@@ -96,6 +98,8 @@ class Writer:
         or, if the store lost its answer, asking again with the same keys tells. What is no command at all is
         InvalidInput before it is queued, so that it cannot trouble those whose commands share its round.
         """
+        if os.getpid() != self._process:
+            raise Unavailable(reason="it was opened before this process was forked; open it again here")
         if not _COMMANDS.issuperset(map(type, commands)):
             index, found = next((i, item) for i, item in enumerate(commands) if type(item) not in _COMMANDS)
             raise InvalidInput(path=f"commands[{index}]", problem=f"{found!r:.80} is not a command")

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import itertools
 
-import msgspec
-
 from tallystick.errors import LedgerCorrupt
 from tallystick.journal import leaf_hash
 from tallystick.journal.chain import GENESIS
@@ -20,19 +18,21 @@ PLAIN = 0
 EMPTY_HEAD = Head(0, GENESIS, "", 0)
 
 
-def pack(first: int, bodies: list[bytes]) -> tuple[bytes, str]:
-    """One blob of events from number ``first`` on, and where its rows lie in it, as JSON.
+Place = tuple[int, int, str, int, int, int, str]
+"""(first seq, count, hash of the last, encoding, start from 1, length, time of the last): a row, and where it lies."""
 
-    Each row: [first seq, count, hash of the last, encoding, start (from 1), length, time of the last].
-    """
-    rows, start, packed = [], 1, []
+
+def pack(first: int, bodies: list[bytes]) -> tuple[bytes, list[Place]]:
+    """One blob of events from number ``first`` on, and where its rows lie in it."""
+    places: list[Place] = []
+    start, packed = 1, []
     for index in range(0, len(bodies), EVENTS_PER_ROW):
         part = bodies[index : index + EVENTS_PER_ROW]
         body = b"\n".join(part)
-        rows.append((first + index, len(part), leaf_hash(part[-1]), PLAIN, start, len(body), time_of(part[-1])))
+        places.append((first + index, len(part), leaf_hash(part[-1]), PLAIN, start, len(body), time_of(part[-1])))
         packed.append(body)
         start += len(body)
-    return b"".join(packed), msgspec.json.encode(rows).decode()
+    return b"".join(packed), places
 
 
 def unpack(ledger: str, seq: int, count: int, hash: str, encoding: int, body: bytes) -> list[bytes]:

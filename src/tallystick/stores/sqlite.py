@@ -68,8 +68,7 @@ class SqliteStore(SqliteFile):
                 elif (batch.ledger, batch.expected) != follows:
                     raise HeadMoved
                 follows = (batch.ledger, batch.head)
-                bodies, places = chunks.pack(batch.expected.seq, batch.bodies)
-                connection.execute(SQL["add_events"], {"ledger": ledger, "bodies": bodies, "rows": places})
+                self._add_events(connection, ledger, batch)
                 self._add_projections(connection, ledger, batch)
         if batch is not None:
             self._heads[batch.ledger] = batch.head
@@ -85,6 +84,15 @@ class SqliteStore(SqliteFile):
         if (known or self._head(connection, ledger)) != batch.expected:
             raise HeadMoved
         return ledger
+
+    def _add_events(self, connection: sqlite3.Connection, ledger: int, batch: Batch) -> None:
+        bodies, places = chunks.pack(batch.expected.seq, batch.bodies)
+        if len(places) == 1:  # a posting of its own, or a few: the plain statement is quicker
+            seq, count, hash, encoding, _, _, time = places[0]
+            connection.execute(SQL["add_event"], (ledger, seq, count, time, hash, encoding, bodies))
+        else:
+            rows = msgspec.json.encode(places).decode()
+            connection.execute(SQL["add_events"], {"ledger": ledger, "bodies": bodies, "rows": rows})
 
     def _add_projections(self, connection: sqlite3.Connection, ledger: int, batch: Batch) -> None:
         """Each kind of row goes in by one statement: SQLite works through all of them without Python in between, so

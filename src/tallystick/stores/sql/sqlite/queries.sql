@@ -16,6 +16,9 @@ SELECT seq + count, hash, time FROM event WHERE ledger = ? ORDER BY seq DESC LIM
 -- name: balances_made
 SELECT coalesce(max(id), 0) FROM balance WHERE ledger = ?;
 
+-- name: add_event
+INSERT INTO event (ledger, seq, count, time, hash, encoding, body) VALUES (?, ?, ?, ?, ?, ?, ?);
+
 -- name: add_events
 -- Rows of events cut out of one blob: [seq, count, hash, encoding, start, length, time].
 INSERT INTO event (ledger, seq, count, time, hash, encoding, body)
