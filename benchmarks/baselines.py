@@ -11,17 +11,14 @@ from pathlib import Path
 from tallystick.stores import chunks
 from tallystick.stores.base import PART_BITS, Batch
 from tallystick.stores.sql import read
-from tallystick.stores.sqlite_file import CACHE_KIB, CHECKPOINT_PAGES, PAGE_SIZE
+from tallystick.stores.sqlite_file import CACHE_KIB, make_durable
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection with the settings of the embedded store."""
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    make_durable(connection)
     return connection
 
 

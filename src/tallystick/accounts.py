@@ -1,6 +1,6 @@
 """Accounts: addresses, buckets, statuses and what a ledger knows of each.
 
-An address is one to eight or more segments joined by colons, such as ``users:alice``, or a DID (W3C DID Core 3.1).
+An address is one or more segments joined by colons, such as ``users:alice``, or a DID (W3C DID Core 3.1).
 Addresses that begin with ``@`` are the ledger's own and carry the other side of value that enters or leaves it.
 """
 

@@ -34,8 +34,8 @@ class Condition(Struct, frozen=True, omit_defaults=True):
 class Command(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag_field="command"):
     """What every command carries beside its own fields.
 
-    ``effective`` back-dates a movement (journal time or ISO 8601). ``refs`` are the typed causal references.
-    ``metadata`` is free text of the caller's, up to 64 entries of 1,024 characters.
+    ``refs`` are the typed causal references. ``metadata`` is free text of the caller's, up to 64 entries of 1,024
+    characters. ``conditions`` are judged with the posting, 100 at most.
     """
 
     event_type: ClassVar[str] = ""
@@ -108,7 +108,10 @@ class Leg(Struct, frozen=True, omit_defaults=True):
 
 
 class Post(Command, frozen=True, tag="post"):
-    """Any posting: a type of the registry that is made ``by`` post (or one of the ledger's own), and its legs."""
+    """Any posting: a type of the registry that is made ``by`` post (or one of the ledger's own), and its legs.
+
+    ``effective`` back-dates it (journal time or ISO 8601).
+    """
 
     type: str
     legs: tuple[Leg, ...]

@@ -1,4 +1,4 @@
-"""The event types: one registry from which docs, schemas, checks and the verifier's table are made.
+"""The event types: one registry from which the kernel's checks and docs/events.md are made.
 
 An event is one record of the journal. A *transaction* is an event with entries. Types are mutually exclusive, and
 together they are every way in which a ledger can change: the kernel refuses to start if one has no handler.
@@ -14,6 +14,9 @@ from tallystick.accounts import Bucket, Role
 
 PROFILE = 1
 """The version of the event format (field ``v``)."""
+
+GENESIS = "0" * 64
+"""What the first event names as the hash before it."""
 
 MAX_EVENT_BYTES = 65_535
 MAX_EVENT_DEPTH = 16
@@ -95,8 +98,8 @@ class EventType(Struct, frozen=True, kw_only=True):
     """One row of the registry.
 
     ``moves`` are the allowed directions of value (empty: the event has no entries). Of each group in ``requires`` at
-    least one reference must be given. ``by`` says how it comes about: ``post`` through any posting, or by the
-    command of that name. ``reversible``: a reversal may undo it.
+    least one reference must be given; ``needs`` are fields of the command that may not be empty. ``by`` says how it
+    comes about: ``post`` through any posting, or by the command of that name. ``reversible``: a reversal may undo it.
     """
 
     name: str

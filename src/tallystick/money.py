@@ -13,7 +13,6 @@ from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from tallystick.errors import InvalidInput
 
 MAX_AMOUNT = 2**63 - 1
-MAX_SCALE = 18
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 """Decimals as long as the text is: the usual 28 digits would round away decimals that must be refused."""
 _ASSET = re.compile(r"[A-Z][A-Z0-9_]{0,31}(?:/(?:[0-9]|1[0-8]))?\Z")

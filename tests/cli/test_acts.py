@@ -151,3 +151,8 @@ def test_holds_whose_time_has_passed_are_swept_together(tally: Tally) -> None:
     tally("hold", "create", "users:alice", "10", "USD/2", "--expires-in", "3600")
     assert tally.json("hold", "sweep") == {"expired": [], "refused": []}
     assert "given back: 0" in tally("hold", "sweep")
+
+
+def test_a_stake_that_is_not_there_is_called_a_stake(tally: Tally) -> None:
+    refusal = tally.refused("stake", "release", "main/99", "5", "--escrow", "e-1")
+    assert refusal["message"] == "there is no stake main/99"

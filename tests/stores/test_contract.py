@@ -12,16 +12,16 @@ from tallystick import commands as c
 from tallystick.accounts import Account
 from tallystick.clock import BEGINNING, END, add_seconds
 from tallystick.errors import Closed
+from tallystick.events import GENESIS
 from tallystick.journal import leaf_hash
 from tallystick.kernel import Balance, Policy
-from tallystick.kernel.book import ZERO_HASH
 from tallystick.stores.base import Batch, Head, LoadedAccount, Store, key_number
 from tallystick.stores.memory import MemoryStore
 from tests.stores.conftest import MakeStore
 from tests.support.engine import START, Engine, rebuilt
 from tests.support.story import PEOPLE, USD, ask, questions, tell
 
-NOTHING = Head(0, ZERO_HASH, "", 0)
+NOTHING = Head(0, GENESIS, "", 0)
 EVERYTHING = 1_000_000
 
 
@@ -79,7 +79,7 @@ def test_an_unknown_ledger_is_empty_and_no_error(store: Store) -> None:
 def test_events_come_back_byte_for_byte_in_order(told: Engine, store: Store) -> None:
     bodies = store.events("main", 0, EVERYTHING)
     assert len(bodies) == told.book.seq
-    assert ZERO_HASH.encode() in bodies[0]
+    assert GENESIS.encode() in bodies[0]
     for body, following in pairwise(bodies):
         assert f'"prev":"{leaf_hash(body)}"'.encode() in following
     assert leaf_hash(bodies[-1]) == told.book.hash

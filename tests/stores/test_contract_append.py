@@ -12,14 +12,14 @@ from tallystick import commands as c
 from tallystick.clock import END
 from tallystick.commands import Leg, Post
 from tallystick.errors import LedgerCorrupt
+from tallystick.events import GENESIS
 from tallystick.journal import leaf_hash
 from tallystick.kernel import Balance
-from tallystick.kernel.book import ZERO_HASH
 from tallystick.stores.base import Batch, Head, HeadMoved, Store, key_number
 from tests.support.engine import START, Engine
 from tests.support.story import USD, ask, questions
 
-NOTHING = Head(0, ZERO_HASH, "", 0)
+NOTHING = Head(0, GENESIS, "", 0)
 EVERYTHING = 1_000_000
 
 

@@ -63,13 +63,13 @@ class Act:
                 raise click.BadParameter(f"{text!r} is not a whole number of minor units", param_hint=name) from None
             raise usage(error, "ASSET" if path == "asset" else name) from None
 
-    def part_of(self, lock: str, text: str | None) -> int | None:
+    def part_of(self, lock: str, text: str | None, kind: str = "hold") -> int | None:
         """An amount out of a hold, stake or bet; its asset is looked up where it is needed."""
         if text is None:
             return None
         if self.minor:
             return self.amount(text, "MINOR")
-        return self.amount(text, self.asset_of(lock))
+        return self.amount(text, self.asset_of(lock, kind))
 
     def asset_of(self, lock: str, kind: str = "hold") -> str:
         """The asset of a hold, stake or bet. Raises HoldNotFound."""

@@ -53,7 +53,7 @@ def release(act: Act, stake_id: str, amount: str | None, escrow: str | None, tri
     """Give a bond back, whole or in part; needs --escrow or --trial."""
     from tallystick.commands import StakeRelease
 
-    part = act.part_of(stake_id, amount)
+    part = act.part_of(stake_id, amount, "stake")
     act.post(StakeRelease(stake=stake_id, amount=part, **act.common(escrow=escrow, trial=trial)))
 
 
@@ -69,7 +69,7 @@ def slash(act: Act, stake_id: str, to_account: str, amount: str | None, escrow: 
     from tallystick.commands import StakeSlash
 
     account, bucket = split_place(to_account)
-    part = act.part_of(stake_id, amount)
+    part = act.part_of(stake_id, amount, "stake")
     refs = act.common(escrow=escrow, trial=trial)
     act.post(StakeSlash(stake=stake_id, to_account=account, to_bucket=bucket, amount=part, **refs))
 
@@ -103,7 +103,7 @@ def settle_bet(act: Act, bet_id: str, payout: str, house: str, game_round: str |
     """Decide a bet: the house takes the stake and pays PAYOUT (0 if it was lost); needs --round."""
     from tallystick.commands import BetSettlement
 
-    units = act.part_of(bet_id, payout) or 0
+    units = act.part_of(bet_id, payout, "bet") or 0
     act.post(BetSettlement(bet=bet_id, house=house, payout=units, **act.common(round=game_round)))
 
 

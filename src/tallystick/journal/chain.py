@@ -13,11 +13,10 @@ from json.encoder import encode_basestring as quoted
 import msgspec
 
 from tallystick.errors import LedgerCorrupt
-from tallystick.events import Event
+from tallystick.events import GENESIS, Event
 from tallystick.journal.canonical import encode_event
 
-GENESIS = "0" * 64
-"""What the first event names as the hash before it."""
+__all__ = ["GENESIS", "check_link", "leaf_hash", "seal", "seal_transfers"]
 
 
 def leaf_hash(body: bytes) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 from tallystick.accounts import Account, Bucket
+from tallystick.events import GENESIS
 from tallystick.money import split_asset
 
 Kind = Literal[
@@ -41,7 +42,6 @@ PASSING: tuple[Kind, ...] = ("event", "history")
 """What is loaded only for the command at hand: old events, and how low a balance stood since a time."""
 
 LOADED_ON_DEMAND: tuple[Kind, ...] = ("account", "charge", "lock", "reserve", "reversal")
-ZERO_HASH = "0" * 64
 
 
 class Balance(Struct, frozen=True, gc=False):
@@ -138,7 +138,7 @@ class Book:
         self.name = name
         self.complete = complete
         self.seq = 0
-        self.hash = ZERO_HASH
+        self.hash = GENESIS
         self.time = ""
         self.balances_made = 0
         self.policy = Policy()

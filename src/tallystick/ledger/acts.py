@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypedDict, Unpack
 
 from tallystick import commands as c
-from tallystick.accounts import CLEARING, EXTERNAL, FEES, ISSUANCE, TREASURY, Bucket
+from tallystick.accounts import EXTERNAL, FEES, ISSUANCE, TREASURY, Bucket
 from tallystick.clock import parse_time
 from tallystick.commands import Command, Condition, Leg, Split
 from tallystick.errors import InvalidInput, Refusal
@@ -139,10 +139,6 @@ class Acts(Reads):
         """Settle a netted amount; one side is a clearing account (``@clearing:<domain>``, made on first use)."""
         more["refs"] = {**(more.get("refs") or {}), "netting_batch": netting_batch}
         return self.transact("settlement", [Leg(from_account, to_account, asset, amount)], **more)
-
-    def clearing_account(self, domain: str) -> str:
-        """The address of a domain's clearing account."""
-        return CLEARING + domain
 
     def fee(
         self, account: str, asset: str, amount: int, *, bucket: Bucket = "available", **more: Unpack[Envelope]

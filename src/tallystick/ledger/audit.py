@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 
 from tallystick.errors import LedgerCorrupt, Unavailable
-from tallystick.events import Event
 from tallystick.journal import check_link, decode_strict, leaf_hash
 from tallystick.kernel import Book, NotLoaded, apply
 from tallystick.ledger.history import Backdated
+from tallystick.ledger.rows import add_rows
 from tallystick.ledger.views import Finding, Report
 from tallystick.stores.base import OBJECT_TYPES, Batch, Head, Store, key_number
 
@@ -65,23 +65,14 @@ class _Replayer:
                 raise LedgerCorrupt(
                     where=f"event {event.id}", problem=f"it cannot be applied: {error!r}", seq=event.seq
                 ) from None
-            self._derive(batch, event)
+            add_rows(event, book, batch)
+            batch.keys.append((key_number(event.source, event.idem), event.seq))
+            self.entries += len(event.entries)
         batch.head = Head(book.seq, book.hash, book.time, book.balances_made)
         batch.balances, book.new_balances = book.new_balances, []
         batch.objects = [(kind, id, book.objects[kind, id]) for kind, id in book.changed]
         book.changed = {}
         return batch
-
-    def _derive(self, batch: Batch, event: Event) -> None:
-        pockets = self.book.pockets
-        for entry in event.entries:
-            id = pockets[entry.asset, entry.bucket][entry.account].id
-            batch.entries.append((id, entry.version, event.seq, entry.amount, entry.before, entry.after))
-            if event.effective:
-                batch.backdated.append((id, event.seq, event.effective, entry.amount))
-        self.entries += len(event.entries)
-        batch.keys.append((key_number(event.source, event.idem), event.seq))
-        batch.references.extend((name, value, event.seq) for name, value in sorted(event.refs.items()))
 
 
 def replay(store: Store, name: str, progress: Progress | None = None) -> Report:
@@ -92,7 +83,7 @@ def replay(store: Store, name: str, progress: Progress | None = None) -> Report:
     try:
         findings += _compare_all(store, name, replayer)
     except LedgerCorrupt as corrupt:
-        findings.append(Finding(str(corrupt.data.get("where", "?")), str(corrupt.data.get("problem", corrupt))))
+        findings.append(_damage(corrupt))
     return _report(replayer, began, findings)
 
 
@@ -104,8 +95,12 @@ def rebuild(store: Store, name: str, progress: Progress | None = None) -> Report
     try:
         store.rebuild(_all_batches(replayer))
     except LedgerCorrupt as corrupt:
-        findings.append(Finding(str(corrupt.data.get("where", "?")), str(corrupt.data.get("problem", corrupt))))
+        findings.append(_damage(corrupt))
     return _report(replayer, began, findings)
+
+
+def _damage(corrupt: LedgerCorrupt) -> Finding:
+    return Finding(str(corrupt.data.get("where", "?")), str(corrupt.data.get("problem", corrupt)))
 
 
 def _all_batches(replayer: _Replayer) -> Iterator[Batch]:

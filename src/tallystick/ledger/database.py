@@ -40,7 +40,7 @@ def _store(url: str | Path, *, read_only: bool, create: bool) -> Store:
     elif scheme == "memory":
         return MemoryStore()
     elif scheme == "sqlite":
-        path = rest.removeprefix("/") if rest.startswith("/./") else rest
+        path = rest.removeprefix("/") if rest.startswith("/./") else rest  # sqlite:///./here.db is beside us
     else:
         raise InvalidInput(path="url", problem=f"{scheme}:// is not known; there are sqlite:///<path> and memory://")
     if not path or Path(path).is_dir():

@@ -24,8 +24,9 @@ from tallystick.kernel.book import ALWAYS_LOADED, Mark
 from tallystick.kernel.needs import unknown_accounts, unknown_locks
 from tallystick.ledger.history import lowest_since
 from tallystick.ledger.keys import KeyFilter
+from tallystick.ledger.rows import add_rows
 from tallystick.ledger.views import Posted
-from tallystick.stores.base import Batch, EntryRow, Head, Store, key_number, key_numbers
+from tallystick.stores.base import EMPTY_HEAD, Batch, EntryRow, Head, Store, key_number, key_numbers
 
 MAX_ACCOUNTS_IN_MEMORY = 500_000
 MAX_OBJECTS_IN_MEMORY = 500_000
@@ -74,12 +75,13 @@ class Desk:
         self._stored_keys: dict[int, list[int]] = {}
         self._repeated: dict[int, bytes] = {}
         self._in_flight: deque[tuple[Batch, _Gathered]] = deque()
-        self._drop()
+        self.drop()
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Forget the book and what was decided on it; it is read again when it is needed."""
         self._book: Book | None = None
         self._gathered = _Gathered()
-        self._taken = Head(0, "", "", 0)
+        self._taken = EMPTY_HEAD
         self._in_flight.clear()
         self.now = ""
 
@@ -154,17 +156,13 @@ class Desk:
                 if kind == "lock" and not value.is_open and self.book.objects.get(("lock", id)) is value:
                     del self.book.objects["lock", id]
 
-    def drop(self) -> None:
-        """What was decided did not become durable: forget the book, and read it again when it is needed."""
-        self._drop()
-
     def trim(self) -> None:
         """Keep memory within its limits; only between rounds, with nothing in flight."""
         book = self._book
         if book is None or self._in_flight or self._gathered.bodies:
             return
         if len(book.known) > MAX_ACCOUNTS_IN_MEMORY or len(book.objects) > MAX_OBJECTS_IN_MEMORY:
-            self._drop()
+            self.drop()
 
     # ------------------------------------------------------------ deciding
 
@@ -192,6 +190,7 @@ class Desk:
             else:
                 results.extend(self._seal_run(run, numbers[position : position + len(run.moved)]))
                 position += len(run.moved)
+        self._stored_keys, self._repeated = {}, {}  # of a batch asked again these are all its events
         return results
 
     def open_ledger(self) -> None:
@@ -230,12 +229,7 @@ class Desk:
         book, gathered = self.book, self._gathered
         apply(book, event, hash)
         gathered.bodies.append(body)
-        for entry in event.entries:
-            id = book.pockets[entry.asset, entry.bucket][entry.account].id
-            gathered.entries.append((id, entry.version, event.seq, entry.amount, entry.before, entry.after))
-            if event.effective:
-                gathered.backdated.append((id, event.seq, event.effective, entry.amount))
-        gathered.references.extend((name, value, event.seq) for name, value in sorted(event.refs.items()))
+        add_rows(event, book, gathered)
         self._use_keys([number], event.seq)
         return Posted(self.name, event.seq, hash, event.time)
 
@@ -320,7 +314,7 @@ class Desk:
                     book.remember(kind, id, value)
             self._taken = head
         else:
-            self._taken = Head(0, book.hash, "", 0)
+            self._taken = EMPTY_HEAD
         self._know_keys(head.seq if head else 0)
         self._book = book
 

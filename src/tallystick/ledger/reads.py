@@ -29,7 +29,7 @@ from tallystick.ledger.views import (
     TrialBalance,
     TrialRow,
 )
-from tallystick.stores.base import Head, Store, key_number
+from tallystick.stores.base import EMPTY_HEAD, Head, Store, key_number
 
 MAX_LIMIT = 10_000
 """The most items that one call answers."""
@@ -54,7 +54,7 @@ class Reads:
     def head(self) -> Head:
         """Where the ledger stands: ``seq`` is the next sequence number, ``hash`` the last event's."""
         found = self._store.head(self._name)
-        return found if found is not None else Head(0, "0" * 64, "", 0)
+        return found if found is not None else EMPTY_HEAD
 
     @property
     def exists(self) -> bool:
@@ -194,7 +194,7 @@ class Reads:
         return found
 
     def due_holds(self, now: str, limit: int) -> list[Lock]:
-        """Open holds whose time has passed by ``now``, the longest due first."""
+        """Open holds whose time has passed by ``now``, oldest first."""
         return self._store.locks(self._name, kind="hold", due=now, limit=_check_limit(limit))
 
     def _as_of_now(self, lock: Lock) -> Lock:
@@ -275,7 +275,8 @@ class Reads:
         before = self.head.seq if end is None else self._first_at(end, "end")
         seq, index = _read_cursor(after)
         first = max(first, seq)
-        rows = self._store.entries(self._name, list(wanted), first, before, limit + 3 * len(wanted) + 1)
+        # The first event's entries, one of each balance, may have been shown before; one past the limit: there is more.
+        rows = self._store.entries(self._name, list(wanted), first, before, limit + len(wanted) + 1)
         lines = [
             line
             for event_seq in sorted({row[2] for row in rows})

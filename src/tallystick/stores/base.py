@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from msgspec import Struct, field
 
 from tallystick.accounts import Account
+from tallystick.events import GENESIS
 from tallystick.kernel import Balance, Lock, Policy, Record, Reversal
 
 PART_BITS = 15
@@ -43,6 +44,9 @@ class Head(Struct, frozen=True):
     time: str
     balances: int
 
+
+EMPTY_HEAD = Head(0, GENESIS, "", 0)
+"""Where a ledger stands before its first event."""
 
 EntryRow = tuple[int, int, int, int, int, int]
 """(balance id, version, seq, amount, before, after)."""

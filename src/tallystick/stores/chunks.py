@@ -10,12 +10,9 @@ import itertools
 
 from tallystick.errors import LedgerCorrupt
 from tallystick.journal import leaf_hash
-from tallystick.journal.chain import GENESIS
-from tallystick.stores.base import Head
 
 EVENTS_PER_ROW = 256
 PLAIN = 0
-EMPTY_HEAD = Head(0, GENESIS, "", 0)
 
 
 Place = tuple[int, int, str, int, int, int, str]
@@ -60,20 +57,6 @@ def time_of(body: bytes) -> str:
     """When an event was recorded; after ``time`` its keys are only ``type`` and ``v``."""
     start = body.rfind(b'"time":"') + 8
     return body[start : start + 27].decode("ascii", "replace")
-
-
-def statements(script: str) -> list[str]:
-    """The statements of a script; a trigger's body, which has a semicolon of its own, ends with END."""
-    found, pending = [], ""
-    for line in script.splitlines():
-        if line.startswith("--"):
-            continue
-        pending += line + "\n"
-        text = pending.rstrip()
-        if text.endswith(";") and ("TRIGGER" not in text or text.startswith("DROP") or text.endswith("END;")):
-            found.append(text)
-            pending = ""
-    return found
 
 
 def _names(body: bytes) -> str:

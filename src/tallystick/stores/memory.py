@@ -15,10 +15,7 @@ from typing import Any
 from tallystick.errors import Closed, LedgerCorrupt
 from tallystick.journal import decode_event, leaf_hash
 from tallystick.kernel import Balance, Lock
-from tallystick.kernel.book import ZERO_HASH
-from tallystick.stores.base import BalanceRow, Batch, EntryRow, Head, HeadMoved, LoadedAccount, lock_place
-
-_BEGINNING = Head(0, ZERO_HASH, "", 0)
+from tallystick.stores.base import EMPTY_HEAD, BalanceRow, Batch, EntryRow, Head, HeadMoved, LoadedAccount, lock_place
 
 
 class MemoryStore:
@@ -254,7 +251,7 @@ class _Shelf:
 
     def __init__(self, ledger: str) -> None:
         self.ledger = ledger
-        self.head = _BEGINNING
+        self.head = EMPTY_HEAD
         self.bodies: list[bytes] = []
         self.hashes: list[str] = []
         self.names: dict[int, tuple[str, str, str]] = {}

@@ -21,6 +21,7 @@ from tallystick.errors import LedgerCorrupt, LedgerNotFound
 from tallystick.kernel import Balance, Lock
 from tallystick.stores import chunks
 from tallystick.stores.base import (
+    EMPTY_HEAD,
     OBJECT_TYPES,
     PART_BITS,
     Batch,
@@ -30,7 +31,7 @@ from tallystick.stores.base import (
     LoadedAccount,
     lock_place,
 )
-from tallystick.stores.sql import read
+from tallystick.stores.sql import statements
 from tallystick.stores.sqlite_file import SQL, SqliteFile
 
 ENTRIES_PER_SNAPSHOT = 16
@@ -120,7 +121,7 @@ class SqliteStore(SqliteFile):
                 if ledger is None:
                     raise LedgerNotFound(path=f"{self.path} {batch.ledger}")
                 if cleared is None:
-                    for statement in chunks.statements(read("sqlite/clear_projections.sql")):
+                    for statement in statements("sqlite/clear_projections.sql"):
                         connection.execute(statement, {"ledger": ledger} if ":ledger" in statement else {})
                     cleared = ledger
                 self._add_projections(connection, ledger, batch)
@@ -167,7 +168,7 @@ class SqliteStore(SqliteFile):
             seq, count, last, hash, _, body = connection.execute(SQL["event_row_before"], (ledger, row[0])).fetchone()
             chunks.check_last(name, seq, count, last, hash, body)
         made: int = connection.execute(SQL["balances_made"], (ledger,)).fetchone()[0]
-        return Head(row[0], row[1], row[2], made) if row else chunks.EMPTY_HEAD
+        return Head(row[0], row[1], row[2], made) if row else EMPTY_HEAD
 
     def events(self, ledger: str, first: int, limit: int) -> list[bytes]:
         with self._reading() as connection:

@@ -89,10 +89,7 @@ class SqliteFile:
             connection: sqlite3.Connection | None = None
             try:
                 connection = self._connect(read_only=False)
-                connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+                make_durable(connection)
                 self._create_schema(connection)
                 self._check_schema(connection)
             except BaseException as error:
@@ -106,7 +103,7 @@ class SqliteFile:
         return self._writer
 
     def _create_schema(self, connection: sqlite3.Connection) -> None:
-        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        if _schema_of(connection):
             return
         connection.executescript(
             f"BEGIN IMMEDIATE;\n{read('sqlite/schema.sql')}\n"
@@ -187,6 +184,14 @@ class SqliteFile:
             self._lockfile.release()
 
 
+def make_durable(connection: sqlite3.Connection) -> None:
+    """The settings of the connection that writes."""
+    connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+
+
 def _is_blank(connection: sqlite3.Connection) -> bool:
     """Whether nothing was ever written to this database."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -194,9 +199,7 @@ def _is_blank(connection: sqlite3.Connection) -> bool:
 
 
 def _schema_of(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-    return connection.execute(
-        "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY name"
-    ).fetchall()
+    return connection.execute(SQL["schema"]).fetchall()
 
 
 @functools.cache

@@ -1,5 +1,9 @@
 -- Every statement that the SQLite store makes, by name. Lists come in as JSON arrays.
 
+-- name: schema
+-- Every table, index and guard as SQLite wrote it down, but for its own.
+SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY name;
+
 -- name: add_ledger
 INSERT INTO ledger (name) VALUES (?);
 
