@@ -64,7 +64,7 @@ def _with_own_defaults(value: Any) -> Any:
     The encoder leaves a field out only if it holds the very object that is the default: a "local" that was read from
     somewhere would be written out, and the same request would look like another.
     """
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return tuple(_with_own_defaults(item) for item in value) if value else value
     if not isinstance(value, Struct):
         return value

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 import tallystick
-from tallystick import Database, Ledger, Posted
+from tallystick import Database, Ledger, Leg, Posted
 from tallystick.commands import Post, Release, Reverse, Transfer
 from tallystick.errors import InvalidInput, LedgerLocked, Refusal, Unavailable
 from tallystick.kernel import Balance
 from tallystick.ledger import writer
 from tallystick.ledger.history import lowest_since
+from tallystick.ledger.keys import KeyFilter
 from tallystick.stores.base import Batch, EntryRow
 from tallystick.stores.memory import MemoryStore
 from tests.ledger.conftest import Book
@@ -249,3 +250,77 @@ def test_a_back_dated_entry_that_is_stored_while_the_past_is_read_counts_once():
         pending_backdated=[(1, 5, "2026-01-02T00:00:00.000000Z", 10)],
     )
     assert lowest == 10
+
+
+# ---------------------------------------------------------------- files, clocks and rules
+
+
+def test_a_file_that_was_replaced_while_it_was_open_is_neither_written_nor_read_on(tmp_path: Path):
+    path, away = tmp_path / "book.db", tmp_path / "away.db"
+    with tallystick.open(path) as database:
+        ledger = database.ledger("main")
+        begin(ledger)
+        path.rename(away)
+        with pytest.raises(Unavailable, match="moved away"):
+            ledger.post(pay("gone"))
+        with tallystick.open(tmp_path / "other.db") as other:
+            begin(other.ledger("main"))
+        (tmp_path / "other.db").rename(path)
+        with pytest.raises(Unavailable, match="replaced"):
+            ledger.post(pay("replaced"))
+        path.unlink()
+        away.rename(path)
+        assert not ledger.post(pay("back")).replayed
+        assert ledger.balance("users:a", USD) == 999
+
+
+def test_a_policy_that_can_be_none_is_refused_before_the_ledger_is_made():
+    with tallystick.open("memory://") as database:
+        with pytest.raises(InvalidInput, match="no such rule"):
+            database.ledger("main", policy={"limt_max": 1})
+        begin(database.ledger("main", policy={"limit_max": 9_000}))
+        assert database.ledger("main").policy.limit_max == 9_000
+
+
+def test_replay_finds_a_key_that_was_used_twice(monkeypatch: pytest.MonkeyPatch):
+    with tallystick.open("memory://") as database:
+        ledger = database.ledger("main")
+        begin(ledger)
+        ledger.post(pay("once"))
+        with monkeypatch.context() as broken:
+            broken.setattr(KeyFilter, "suspects", lambda self, numbers: set())
+            assert not ledger.post(pay("once")).replayed
+        findings = ledger.replay().findings
+        assert [(finding.where, finding.problem) for finding in findings] == [
+            ("event main/4", "the key 'once' of local was used before")
+        ]
+
+
+def test_legs_in_a_list_are_the_same_request_as_legs_in_a_tuple(book: Book):
+    legs = [Leg("users:a", "users:b", USD, 5, "".join(["avail", "able"]))]  # type: ignore[arg-type]
+    begin(book.ledger)
+    first = book.ledger.post(Post(key="k", type="transfer", legs=tuple(legs)))
+    again = book.ledger.post(Post(key="k", type="transfer", legs=legs))  # type: ignore[arg-type]
+    assert (again.id, again.replayed) == (first.id, True)
+
+
+def test_a_clock_that_goes_back_does_not_bring_an_expired_hold_back_to_life():
+    times = iter(["2026-01-01T00:00:00.000000Z"] * 3 + ["2026-01-01T00:02:00.000000Z"])
+    moment = "2026-01-01T00:00:30.000000Z"
+    with tallystick.open("memory://", clock=lambda: next(times, moment)) as database:
+        ledger = database.ledger("main")
+        begin(ledger)
+        hold = ledger.hold("users:a", USD, 10, expires_in_seconds=60, key="hold")
+        ledger.post(pay("two minutes later"))
+        found = ledger.hold_by_id(hold.id)
+        assert found is not None
+        assert found.state == "expired"
+        assert [type(answer) for answer in ledger.expire_due()] == [Posted]
+
+
+def test_text_that_cannot_be_stored_finds_nothing(book: Book):
+    begin(book.ledger)
+    assert book.ledger.by_key("\ud800") is None
+    assert book.ledger.by_reference("order", "\ud800") == []
+    assert book.ledger.accounts("\ud800") == []
+    assert book.ledger.hold_by_id("\ud800") is None

@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 
 from tallystick.errors import LedgerCorrupt, Unavailable
-from tallystick.journal import check_link, decode_strict, leaf_hash
+from tallystick.journal import check_link, decode_event, decode_strict, leaf_hash
 from tallystick.kernel import Book, NotLoaded, apply
 from tallystick.ledger.history import Backdated
+from tallystick.ledger.keys import KeyFilter
 from tallystick.ledger.rows import add_rows
 from tallystick.ledger.views import Finding, Report
 from tallystick.stores.base import OBJECT_TYPES, Batch, Head, Store, key_number
@@ -38,6 +39,7 @@ class _Replayer:
         self.progress = progress
         self.book = Book(name, complete=True)
         self.entries = 0
+        self.keys = KeyFilter()
 
     def batches(self, head: Head) -> Iterator[Batch]:
         """One batch for each read of events up to this head. Raises LedgerCorrupt at the first that is not right."""
@@ -135,6 +137,7 @@ def _compare_all(store: Store, name: str, replayer: _Replayer) -> list[Finding]:
         late = set(store.backdated(name))
         for batch in replayer.batches(head):
             _compare_rows(store, name, batch, late, findings)
+            _check_keys(store, name, batch, replayer.keys, findings)
         states: list[Finding] = []
         _compare_balances(store, name, replayer.book, states)
         _compare_objects(store, name, replayer.book, states)
@@ -163,6 +166,24 @@ def _compare_rows(store: Store, name: str, batch: Batch, late: set[Backdated], f
 def _differs(findings: list[Finding], name: str, seq: int, what: str) -> None:
     if len(findings) < MAX_FINDINGS:
         findings.append(Finding(f"event {name}/{seq}", f"{what} is not what the journal says"))
+
+
+def _check_keys(store: Store, name: str, batch: Batch, keys: KeyFilter, findings: list[Finding]) -> None:
+    """No two events bear one key of one source."""
+    numbers = [number for number, _ in batch.keys]
+    suspects = [numbers[position] for position in keys.suspects(numbers)]
+    keys.add(numbers)
+    for seqs in store.find_keys(name, suspects).values() if suspects else ():
+        seen: set[tuple[str, str]] = set()
+        for seq in sorted(seqs) if len(seqs) > 1 else ():
+            body = store.event(name, seq)
+            event = decode_event(body) if body else None
+            if event is not None and (event.source, event.idem) in seen:
+                findings.append(
+                    Finding(f"event {name}/{seq}", f"the key {event.idem!r} of {event.source} was used before")
+                )
+            elif event is not None:
+                seen.add((event.source, event.idem))
 
 
 def _compare_balances(store: Store, name: str, book: Book, findings: list[Finding]) -> None:

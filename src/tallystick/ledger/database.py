@@ -10,7 +10,8 @@ from typing import Any
 from tallystick.clock import Clock, system_clock
 from tallystick.errors import Closed, InvalidInput, LedgerCorrupt
 from tallystick.journal import check_link, decode_event, leaf_hash
-from tallystick.kernel.state import check_ledger_name
+from tallystick.kernel import Policy
+from tallystick.kernel.state import changed_policy, check_ledger_name
 from tallystick.ledger import audit
 from tallystick.ledger.audit import Progress
 from tallystick.ledger.ledger import Ledger
@@ -66,9 +67,10 @@ class Database:
     def ledger(self, name: str = "main", *, policy: dict[str, Any] | None = None) -> Ledger:
         """The ledger of this name. It comes into being with its first posting, under ``policy``.
 
-        Raises InvalidInput for a name that cannot be one, LedgerCorrupt if its end is damaged.
+        Raises InvalidInput for a name or a policy that cannot be one, LedgerCorrupt if its end is damaged.
         """
         check_ledger_name(name)
+        changed_policy(Policy(), policy or {})
         with self._lock:
             if self._closed:
                 raise Closed()

@@ -158,6 +158,8 @@ class Reads:
 
     def accounts(self, prefix: str = "", *, after: str = "", limit: int = 1_000) -> list[str]:
         """Addresses that begin with ``prefix``, in order, after ``after``; at most ``limit``."""
+        if not (_is_text(prefix) and _is_text(after)):
+            return []
         return self._store.accounts(self._name, prefix, after, _check_limit(limit))
 
     def members(self, asset: str) -> list[Account]:
@@ -171,8 +173,8 @@ class Reads:
 
     def hold_by_id(self, id: str) -> Lock | None:
         """A hold, stake, bet or commitment, or None. One whose time has passed reads as expired, swept or not."""
-        found = self._store.load_objects(self._name, "lock", [id]).get(id)
-        return None if found is None else self._as_of_now(found)
+        found = self._store.load_objects(self._name, "lock", [id]).get(id) if _is_text(id) else None
+        return None if found is None else _as_of(found, self._now())
 
     def locks(
         self, *, kind: str = "", account: str = "", state: str = "", after: str = "", limit: int = 1_000
@@ -182,11 +184,13 @@ class Reads:
         ``state`` is active, partially_captured, captured, released, expired, partially_slashed, slashed, settled,
         rolled_back, fulfilled or cancelled.
         """
-        page_size = _check_limit(limit) if not state else MAX_LIMIT
+        _check_limit(limit)
+        page_size = MAX_LIMIT if state else limit
+        now = self._now()
         found: list[Lock] = []
         while len(found) < limit:
             page = self._store.locks(self._name, kind=kind, account=account, after=after, limit=page_size)
-            read = [self._as_of_now(lock) for lock in page]
+            read = [_as_of(lock, now) for lock in page]
             found += [lock for lock in read if state in ("", lock.state)][: limit - len(found)]
             if len(page) < page_size:
                 break
@@ -197,10 +201,9 @@ class Reads:
         """Open holds whose time has passed by ``now``, oldest first."""
         return self._store.locks(self._name, kind="hold", due=now, limit=_check_limit(limit))
 
-    def _as_of_now(self, lock: Lock) -> Lock:
-        if lock.is_open and lock.expires and lock.expires <= self._clock():
-            return msgspec.structs.replace(lock, state="expired")
-        return lock
+    def _now(self) -> str:
+        """The time that the next posting would bear: a clock that went back does not take the ledger with it."""
+        return max(self._clock(), self.head.time)
 
     def _declared(self, address: str) -> Account | None:
         check_address(address)
@@ -219,10 +222,9 @@ class Reads:
 
     def by_key(self, key: str, source: str = "local") -> Transaction | None:
         """The event that this idempotency key brought about, or None."""
-        try:
-            number = key_number(source, key)
-        except (UnicodeEncodeError, AttributeError):  # no event bears what is not text
+        if not (_is_text(key) and _is_text(source)):
             return None
+        number = key_number(source, key)
         for seq in self._store.find_keys(self._name, [number]).get(number, ()):
             found = self.transaction(seq)
             if found.key == key and found.source == source:
@@ -231,6 +233,8 @@ class Reads:
 
     def by_reference(self, name: str, value: str) -> list[Transaction]:
         """The events that bear this causal reference, oldest first."""
+        if not _is_text(value):
+            return []
         return [self.transaction(seq) for seq in self._store.references(self._name, name, value)]
 
     def reversal_of(self, id: str) -> Reversal | None:
@@ -323,6 +327,12 @@ def _transaction(body: bytes) -> Transaction:
     return Transaction(decode_event(body), leaf_hash(body))
 
 
+def _as_of(lock: Lock, now: str) -> Lock:
+    if lock.is_open and lock.expires and lock.expires <= now:
+        return msgspec.structs.replace(lock, state="expired")
+    return lock
+
+
 def _read_cursor(cursor: str) -> tuple[int, int]:
     if not cursor:
         return -1, -1
@@ -336,3 +346,8 @@ def _check_limit(limit: int) -> int:
     if type(limit) is not int or not 0 < limit <= MAX_LIMIT:
         raise InvalidInput(path="limit", problem=f"{limit!r} is not 1 to {MAX_LIMIT}")
     return limit
+
+
+def _is_text(value: object) -> bool:
+    """Whether anything stored could equal this: text without lone surrogates."""
+    return isinstance(value, str) and not any(0xD800 <= ord(character) <= 0xDFFF for character in value)

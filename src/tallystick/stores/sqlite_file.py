@@ -44,6 +44,7 @@ class SqliteFile:
         self._readers_lock = threading.Lock()
         self._writer: sqlite3.Connection | None = None
         self._closed = False
+        self._place: tuple[int, int] | None = None  # device and inode: which file this is, whatever it is called
         if not self.path.exists():
             if read_only or not create:
                 raise LedgerNotFound(path=str(self.path))
@@ -65,6 +66,19 @@ class SqliteFile:
         writes exists. To undo what that one had begun takes a connection that may write; readers are just refused."""
         if not self._read_only and self.path.with_name(self.path.name + "-journal").exists():
             self._connect(read_only=False).close()
+
+    def _check_place(self) -> None:
+        """Raises Unavailable if the path no longer leads to the file that was opened: its connections would still write
+        and read that one, new ones the file that took its name."""
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            raise Unavailable(reason=f"{self.path} was moved away while it was open: {error.strerror}") from None
+        place = (found.st_dev, found.st_ino)
+        if self._place is None:
+            self._place = place
+        elif place != self._place:
+            raise Unavailable(reason=f"{self.path} was replaced by another file while it was open")
 
     def _connect(self, *, read_only: bool) -> sqlite3.Connection:
         mode = "ro" if read_only else "rwc"
@@ -140,6 +154,7 @@ class SqliteFile:
             connection = self._readers.pop() if self._readers else None
         if connection is None:
             connection = self._connect(read_only=True)
+            self._check_place()
         try:
             connection.execute("BEGIN")
             yield connection
@@ -160,6 +175,7 @@ class SqliteFile:
         """The writer in a transaction that commits at the end, or leaves nothing behind."""
         with self._write_lock:
             connection = self._open_writer()
+            self._check_place()
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
