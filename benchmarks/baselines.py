@@ -22,6 +22,10 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+Rows = dict[str, list[tuple[object, ...]]]
+"""Rows as tuples, by table."""
+
+
 class RawWriter:
     """(a) The raw limit: the same rows and bytes into the same tables of the same file, and no ledger logic."""
 
@@ -30,7 +34,7 @@ class RawWriter:
         self.connection.executescript(f"BEGIN;{read('sqlite/schema.sql')}COMMIT;")
 
     @staticmethod
-    def rows(batch: Batch) -> dict[str, list[tuple[object, ...]]]:
+    def rows(batch: Batch) -> Rows:
         """The rows of a batch as tuples, made before the clock starts."""
         events: list[tuple[object, ...]] = []
         first = batch.expected.seq
@@ -44,7 +48,7 @@ class RawWriter:
             "idempotency": [(1, seq >> PART_BITS, number, seq) for number, seq in batch.keys],
         }
 
-    def write(self, batches: list[dict[str, list[tuple[object, ...]]]]) -> float:
+    def write(self, batches: list[Rows]) -> float:
         """Write rows in one transaction; the seconds it took."""
         began = time.perf_counter()
         self.connection.execute("BEGIN IMMEDIATE")

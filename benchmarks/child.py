@@ -35,11 +35,11 @@ def memory(path: str) -> dict[str, float]:
     with tallystick.open(path) as database:
         few = database.ledger("few")
         fund(few, 1_000)
-        post_all(few, [uniform(BATCH, 1_000) for _ in range(8)])
+        post_all(few, (uniform(BATCH, 1_000) for _ in range(8)))
         before = resident_bytes()
         many = database.ledger("many")
         fund(many, 100_000)
-        post_all(many, [uniform(BATCH, 100_000) for _ in range(8)])
+        post_all(many, (uniform(BATCH, 100_000) for _ in range(8)))
         return {"bytes": (resident_bytes() - before) / 100_000}
 
 
@@ -62,7 +62,7 @@ def small(path: str) -> dict[str, float]:
         megabytes = resident_bytes() / 1e6
         plain = database.ledger("plain")
         fund(plain, 10_000)
-        took = post_all(plain, [uniform(BATCH, 10_000) for _ in range(6)])
+        took = post_all(plain, (uniform(BATCH, 10_000) for _ in range(6)))
         return {"singles": singles, "batches": batches, "megabytes": megabytes, "transfers": 6 * BATCH / took}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -10,11 +11,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import tallystick
-from benchmarks.baselines import HandWriter, RawWriter, fdatasync_seconds
+from benchmarks.baselines import HandWriter, RawWriter, Rows, fdatasync_seconds
 from benchmarks.figures import Figure, alone, compared
 from tallystick.commands import Command, Post, Transfer
 from tallystick.stores.base import Batch
@@ -59,13 +60,22 @@ def _transfer(payer: int, payee: int) -> Transfer:
     )
 
 
-def post_all(ledger: tallystick.Ledger, batches: list[list[Command]]) -> float:
-    """Post batches one after the other; the seconds it took. Every command must have been accepted."""
-    began = time.perf_counter()
-    results = [ledger.post_many(batch) for batch in batches]
-    took = time.perf_counter() - began
-    assert all(isinstance(result, tallystick.Posted) for listed in results for result in listed), "a refusal"
+def post_all(ledger: tallystick.Ledger, batches: Iterable[list[Command]]) -> float:
+    """Post batches one after the other, each made just before; the seconds in post_many. None may be refused."""
+    settle()
+    took = 0.0
+    for batch in batches:
+        began = time.perf_counter()
+        results = ledger.post_many(batch)
+        took += time.perf_counter() - began
+        assert all(isinstance(result, tallystick.Posted) for result in results), "a refusal"
     return took
+
+
+def settle() -> None:
+    """Let what was measured before be over: its garbage collected, its pages on the disk."""
+    gc.collect()
+    os.sync()
 
 
 # ---------------------------------------------------------------- batches
@@ -73,28 +83,33 @@ def post_all(ledger: tallystick.Ledger, batches: list[list[Command]]) -> float:
 
 def batches(folder: Path) -> Iterator[Figure]:
     """Durable batches through post_many, against the raw limit and the hand-written ledger."""
-    ours, ours_hot, raw, hand, recorded = [], [], [], [], _Recorder()
-    with tallystick.open(folder / "batches.db") as database:
-        ledger = database.ledger("main")
-        recorded.watch(ledger)
+    ours, ours_hot, raw, hand = [], [], [], []
+    count = BATCH * BATCHES_PER_RUN
+    with (
+        tallystick.open(folder / "batches.db") as database,
+        tallystick.open(folder / "source.db") as source,
+    ):
+        ledger, recorded = database.ledger("main"), _Recorder(source.ledger("main"))
         fund(ledger, ACCOUNTS)
+        fund(recorded.ledger, ACCOUNTS)
         writer = RawWriter(folder / "raw.db")
-        writer.write([RawWriter.rows(batch) for commit in recorded.take() for batch in commit])
+        for commit in recorded.take():
+            writer.write(commit)
         by_hand = HandWriter(folder / "hand.db", ACCOUNTS)
         for run in range(RUNS + 1):
-            even = [uniform(BATCH, ACCOUNTS) for _ in range(BATCHES_PER_RUN)]
-            lopsided = [hot(BATCH, ACCOUNTS) for _ in range(BATCHES_PER_RUN)]
-            count = BATCH * BATCHES_PER_RUN
-            even_rate = count / post_all(ledger, even)
-            commits = [[RawWriter.rows(batch) for batch in commit] for commit in recorded.take()]
-            raw_rate = count / sum(writer.write(commit) for commit in commits)
-            hot_rate = count / post_all(ledger, lopsided)
-            for commit in recorded.take():
-                writer.write([RawWriter.rows(batch) for batch in commit])
+            even_rate = count / post_all(ledger, (uniform(BATCH, ACCOUNTS) for _ in range(BATCHES_PER_RUN)))
+            hot_rate = count / post_all(ledger, (hot(BATCH, ACCOUNTS) for _ in range(BATCHES_PER_RUN)))
+            raw_seconds = 0.0
+            for _ in range(BATCHES_PER_RUN):  # one at a time, or the rows of all would fill the memory
+                post_all(recorded.ledger, [uniform(BATCH, ACCOUNTS)])
+                commits = recorded.take()
+                settle()
+                raw_seconds += sum(writer.write(commit) for commit in commits)
+            settle()
             hand_rate = 2_000 / by_hand.write(2_000)
             if run:  # the first warms up
                 ours.append(even_rate)
-                raw.append(raw_rate)
+                raw.append(count / raw_seconds)
                 ours_hot.append(hot_rate)
                 hand.append(hand_rate)
     unit = "transfers/s"
@@ -105,25 +120,23 @@ def batches(folder: Path) -> Iterator[Figure]:
 
 
 class _Recorder:
-    """Keeps the batches that a ledger has stored, commit by commit."""
+    """A ledger whose every stored batch is kept as the rows that it came to, commit by commit."""
 
-    def __init__(self) -> None:
-        self.commits: list[list[Batch]] = []
+    def __init__(self, ledger: tallystick.Ledger) -> None:
+        self.ledger = ledger
+        self._commits: list[list[Batch]] = []
+        self._append = ledger._store.append
+        ledger._store.append = self._record  # type: ignore[method-assign]
 
-    def watch(self, ledger: tallystick.Ledger) -> None:
-        store = ledger._store
-        append = store.append
+    def _record(self, batches: Iterable[Batch]) -> None:
+        kept: list[Batch] = []
+        self._append(kept.append(batch) or batch for batch in batches)  # type: ignore[func-returns-value]
+        self._commits.append(kept)
 
-        def recording(batches: Iterator[Batch]) -> None:
-            kept: list[Batch] = []
-            append(kept.append(batch) or batch for batch in batches)  # type: ignore[func-returns-value]
-            self.commits.append(kept)
-
-        store.append = recording  # type: ignore[method-assign, assignment]
-
-    def take(self) -> list[list[Batch]]:
-        commits, self.commits = self.commits, []
-        return commits
+    def take(self) -> list[list[Rows]]:
+        """The rows of every commit since the last call."""
+        commits, self._commits = self._commits, []
+        return [[RawWriter.rows(batch) for batch in commit] for commit in commits]
 
 
 # ---------------------------------------------------------------- one at a time

@@ -31,7 +31,7 @@ from tallystick.stores.base import EMPTY_HEAD, Batch, EntryRow, Head, Store, key
 MAX_ACCOUNTS_IN_MEMORY = 500_000
 MAX_OBJECTS_IN_MEMORY = 500_000
 KEYS_PER_SAVE = 65_536
-"""The key filter is written down when so many keys are new, or a sixteenth of it."""
+"""The key filter is written down when so many keys are new; a large one, while at work, at every eighth of its size."""
 
 NEAR = 256
 """Events that lie so close are read together."""
@@ -408,12 +408,13 @@ class Desk:
         loaded.add([number for number, _ in self._store.key_numbers(self.name, first)])
         return loaded
 
-    def save_filter(self) -> None:
+    def save_filter(self, *, at_work: bool) -> None:
         """Write the key filter down if much of it is new; between rounds, with nothing in flight."""
         if self._filter is None or self._in_flight or self._book is None:
             return
         sizes = self._filter.sizes
-        if sum(sizes) - sum(self._saved_keys) < max(KEYS_PER_SAVE, sizes[-1] // 16):
+        enough = max(KEYS_PER_SAVE, self._filter.capacity // 8) if at_work else KEYS_PER_SAVE
+        if sum(sizes) - sum(self._saved_keys) < enough:
             return
         events = self.book.seq
         for index, size in enumerate(sizes):

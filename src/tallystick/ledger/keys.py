@@ -87,6 +87,11 @@ class KeyFilter:
     # ------------------------------------------------------------ keeping
 
     @property
+    def capacity(self) -> int:
+        """How many keys the last segment can hold."""
+        return self._segments[-1].capacity
+
+    @property
     def sizes(self) -> list[int]:
         """How many keys each segment holds; only the last one still grows."""
         return [segment.count for segment in self._segments]

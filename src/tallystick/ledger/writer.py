@@ -124,7 +124,7 @@ class Writer:
         if not self._broken:
             self._desk.stored(self._durable)
             with contextlib.suppress(*_CANNOT_KEEP):  # without it the next start is slower, that is all
-                self._desk.save_filter()
+                self._desk.save_filter(at_work=False)
 
     def forget(self) -> None:
         """Read the book anew before the next round; what was decided on it and is not stored yet is decided again."""
@@ -271,7 +271,7 @@ class Writer:
         if part != self._upkept:
             self._upkept = part
             with contextlib.suppress(*_CANNOT_KEEP):
-                self._desk.save_filter()
+                self._desk.save_filter(at_work=True)
                 self._store.snapshot(self._desk.name)
 
     # ------------------------------------------------------------ deciding

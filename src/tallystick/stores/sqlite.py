@@ -34,7 +34,7 @@ from tallystick.stores.base import (
 from tallystick.stores.sql import statements
 from tallystick.stores.sqlite_file import SQL, SqliteFile
 
-ENTRIES_PER_SNAPSHOT = 16
+ENTRIES_PER_SNAPSHOT = 32
 """A snapshot is due when so many entries per balance were posted since the last one."""
 
 _LAST = 2**62
@@ -343,10 +343,10 @@ class SqliteStore(SqliteFile):
             id = self._id(connection, ledger)
             if id is None or not numbers:
                 return {}
-            wanted = json.dumps(list(numbers))
-            for part in range((self._head(connection, id).seq >> PART_BITS) + 1):
-                for number, seq in connection.execute(SQL["keys_in_part"], (id, part, wanted)):
-                    found.setdefault(number, []).append(seq)
+            last = self._head(connection, id).seq >> PART_BITS
+            asked = {"ledger": id, "last": last, "numbers": json.dumps(sorted(set(numbers)))}
+            for number, seq in connection.execute(SQL["keys"], asked):
+                found.setdefault(number, []).append(seq)
         return found
 
     def key_numbers(self, ledger: str, first: int = 0, before: int | None = None) -> Iterator[tuple[int, int]]:

@@ -119,9 +119,13 @@ WHERE ledger = ? AND balance IN (SELECT value FROM json_each(?)) ORDER BY seq, b
 -- name: backdated_of_all
 SELECT balance, seq, effective, amount FROM backdated WHERE ledger = ? ORDER BY seq, balance;
 
--- name: keys_in_part
-SELECT number, seq FROM idempotency
-WHERE ledger = ? AND part = ? AND number IN (SELECT value FROM json_each(?));
+-- name: keys
+-- Every part up to the last is asked, by its own key, for every number.
+WITH RECURSIVE range (part) AS (VALUES (0) UNION ALL SELECT part + 1 FROM range WHERE part < :last)
+SELECT found.number, found.seq FROM range
+CROSS JOIN json_each(:numbers) AS wanted
+CROSS JOIN idempotency AS found
+  ON found.ledger = :ledger AND found.part = range.part AND found.number = wanted.value;
 
 -- name: keys_between
 SELECT number, seq FROM idempotency WHERE ledger = ? AND part = ? AND seq >= ? AND seq < ?;
