@@ -37,6 +37,9 @@ from tallystick.stores.sqlite_file import SQL, SqliteFile
 ENTRIES_PER_SNAPSHOT = 32
 """A snapshot is due when so many entries per balance were posted since the last one."""
 
+LOOKED_UP = 8_192
+"""So many balances or more are looked for by reading a part of the entries through."""
+
 _LAST = 2**62
 
 
@@ -276,32 +279,32 @@ class SqliteStore(SqliteFile):
         self, connection: sqlite3.Connection, ledger: int, wanted: Sequence[int] | None, before: int | None
     ) -> dict[int, tuple[int, int]]:
         """(version, amount) of each balance: from the parts since the last snapshot, newest first, then from that."""
-        if before is None:
-            before = self._head(connection, ledger).seq
+        head = self._head(connection, ledger)
+        before = head.seq if before is None else before
         last = max(before - 1, 0) >> PART_BITS
         snapshot = connection.execute(SQL["snapshot_part"], (ledger, last)).fetchone()[0]
         found: dict[int, tuple[int, int]] = {}
-        missing = None if wanted is None else set(wanted)
+        missing = set(range(1, head.balances + 1) if wanted is None else wanted)
         for part in range(last, (snapshot or 0) - 1, -1):
-            if missing is not None and not missing:
+            if not missing:
                 return found
             asked: dict[str, Any] = {"ledger": ledger, "part": part, "before": before}
-            query = SQL["latest_of_all"]
-            if missing is not None:
+            query = SQL["latest_of_all"]  # to read a part through is quicker than to look many balances up in it
+            if len(missing) < LOOKED_UP:
                 query, asked["balances"] = SQL["latest_of"], json.dumps(sorted(missing))
             for balance, version, earlier, amount, after in connection.execute(query, asked):
-                if earlier + amount != after:
-                    raise LedgerCorrupt(where=f"{self.path} balance {balance}", problem="an entry does not add up")
-                found.setdefault(balance, (version, after))
-            if missing is not None:
-                missing.difference_update(found)
-        if snapshot is not None and (missing is None or missing):
-            arguments: tuple[Any, ...] = (ledger, snapshot)
-            query = SQL["snapshot_of_all"]
-            if missing is not None:
-                query, arguments = SQL["snapshot_of"], (*arguments, json.dumps(sorted(missing)))
-            for balance, version, after in connection.execute(query, arguments):
-                found.setdefault(balance, (version, after))
+                if balance in missing:
+                    if earlier + amount != after:
+                        raise LedgerCorrupt(where=f"{self.path} balance {balance}", problem="an entry does not add up")
+                    found[balance] = (version, after)
+            missing.difference_update(found)
+        if snapshot is not None and missing:
+            query, asked = SQL["snapshot_of_all"], {"ledger": ledger, "part": snapshot}
+            if len(missing) < LOOKED_UP:
+                query, asked["balances"] = SQL["snapshot_of"], json.dumps(sorted(missing))
+            for balance, version, after in connection.execute(query, asked):
+                if balance in missing:
+                    found[balance] = (version, after)
         return found
 
     def entries(self, ledger: str, balance_ids: Sequence[int], first: int, before: int, limit: int) -> list[EntryRow]:
@@ -343,7 +346,7 @@ class SqliteStore(SqliteFile):
             id = self._id(connection, ledger)
             if id is None or not numbers:
                 return {}
-            last = self._head(connection, id).seq >> PART_BITS
+            last = connection.execute(SQL["last_part_of_keys"], (id,)).fetchone()[0]
             asked = {"ledger": id, "last": last, "numbers": json.dumps(sorted(set(numbers)))}
             for number, seq in connection.execute(SQL["keys"], asked):
                 found.setdefault(number, []).append(seq)

@@ -95,10 +95,10 @@ SELECT max(part) FROM snapshot_point WHERE ledger = ? AND part <= ?;
 
 -- name: snapshot_of
 SELECT balance, version, after FROM snapshot
-WHERE ledger = ? AND part = ? AND balance IN (SELECT value FROM json_each(?));
+WHERE ledger = :ledger AND part = :part AND balance IN (SELECT value FROM json_each(:balances));
 
 -- name: snapshot_of_all
-SELECT balance, version, after FROM snapshot WHERE ledger = ? AND part = ?;
+SELECT balance, version, after FROM snapshot WHERE ledger = :ledger AND part = :part;
 
 -- name: add_snapshot
 INSERT OR REPLACE INTO snapshot (ledger, part, balance, version, after) VALUES (?, ?, ?, ?, ?);
@@ -118,6 +118,9 @@ WHERE ledger = ? AND balance IN (SELECT value FROM json_each(?)) ORDER BY seq, b
 
 -- name: backdated_of_all
 SELECT balance, seq, effective, amount FROM backdated WHERE ledger = ? ORDER BY seq, balance;
+
+-- name: last_part_of_keys
+SELECT coalesce(max(part), 0) FROM idempotency WHERE ledger = ?;
 
 -- name: keys
 -- Every part up to the last is asked, by its own key, for every number.
