@@ -261,14 +261,14 @@ class SqliteStore(SqliteFile):
             else:
                 rows = connection.execute(SQL["balances_by_account"], (id, json.dumps(list(accounts)))).fetchall()
                 latest = self._latest(connection, id, [row[0] for row in rows], before)
-        found = []
-        for number, account, asset, bucket in rows:
-            if number in latest:
-                version, after = latest[number]
-                found.append((account, asset, bucket, Balance(number, after, version)))
-            elif before is None:
-                self._known(latest, number)
-        return sorted(found, key=lambda item: item[:3])
+            found = []
+            for number, account, asset, bucket in rows:
+                if number in latest:
+                    version, after = latest[number]
+                    found.append((account, asset, bucket, Balance(number, after, version)))
+                elif before is None:
+                    self._known(latest, number)
+            return sorted(found, key=lambda item: item[:3])
 
     def _known(self, latest: dict[int, tuple[int, int]], balance: int) -> tuple[int, int]:
         if balance not in latest:
@@ -326,10 +326,10 @@ class SqliteStore(SqliteFile):
                     "limit": limit - len(found),
                 }
                 found.extend(connection.execute(SQL["entries_in_part"], asked))
-        for row in found:
-            if row[4] + row[3] != row[5]:
-                raise LedgerCorrupt(where=f"{self.path} event {row[2]}", problem="an entry does not add up")
-        return found
+            for row in found:
+                if row[4] + row[3] != row[5]:
+                    raise LedgerCorrupt(where=f"{self.path} event {row[2]}", problem="an entry does not add up")
+            return found
 
     def backdated(self, ledger: str, balance_ids: Sequence[int] | None = None) -> list[tuple[int, int, str, int]]:
         with self._reading() as connection:

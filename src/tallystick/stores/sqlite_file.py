@@ -160,6 +160,8 @@ class SqliteFile:
             yield connection
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise translate(error, self.path) from None
+        except (TypeError, KeyError) as error:  # a damaged row: text where a number was, a kind that there never was
+            raise LedgerCorrupt(where=str(self.path), problem=f"a row holds what it never held: {error}") from error
         finally:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
