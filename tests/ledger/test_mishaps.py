@@ -14,7 +14,7 @@ import pytest
 import tallystick
 from tallystick import Database, Ledger, Leg, Posted
 from tallystick.commands import Post, Release, Reverse, Transfer
-from tallystick.errors import InvalidInput, LedgerLocked, Refusal, Unavailable
+from tallystick.errors import InvalidInput, LedgerCorrupt, LedgerLocked, Refusal, Unavailable
 from tallystick.kernel import Balance
 from tallystick.ledger import writer
 from tallystick.ledger.history import lowest_since
@@ -324,3 +324,13 @@ def test_text_that_cannot_be_stored_finds_nothing(book: Book):
     assert book.ledger.by_reference("order", "\ud800") == []
     assert book.ledger.accounts("\ud800") == []
     assert book.ledger.hold_by_id("\ud800") is None
+
+
+def test_a_key_that_is_indexed_for_an_event_that_is_not_there_is_damage_and_no_reason_to_try_again(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+):
+    begin(book.ledger)
+    book.ledger.post(pay("k"))
+    monkeypatch.setattr(book.ledger._store, "find_keys", lambda ledger, numbers: {number: [99] for number in numbers})
+    with pytest.raises(LedgerCorrupt, match="it is missing"):
+        book.ledger.post(pay("k"))

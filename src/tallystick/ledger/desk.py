@@ -284,7 +284,8 @@ class Desk:
             if index + 1 == len(seqs) or seqs[index + 1] - seq > NEAR:
                 first = seqs[start]
                 bodies = self._store.events(self.name, first, seq - first + 1)
-                found.update((wanted, bodies[wanted - first]) for wanted in seqs[start : index + 1])
+                read = dict(enumerate(bodies, first))
+                found.update((wanted, read[wanted]) for wanted in seqs[start : index + 1] if wanted in read)
                 start = index + 1
         return found
 
@@ -374,7 +375,7 @@ class Desk:
         for batch, _ in self._in_flight:
             if batch.expected.seq <= seq < batch.head.seq:
                 return batch.bodies[seq - batch.expected.seq]
-        if seq >= self._taken.seq:
+        if self._taken.seq <= seq < self.book.seq:
             return self._gathered.bodies[seq - self._taken.seq]
         body = self._store.event(self.name, seq)
         if body is None:
