@@ -347,6 +347,12 @@ class LedgerCorrupt(Fault):
     code = "ledger_corrupt"
 
 
+class Archived(Fault):
+    """events {first} to {last} of {ledger} were archived at {archived} to {path} (SHA-256 {sha256}), and {problem}"""
+
+    code = "archived"
+
+
 class LedgerNotFound(Fault):
     """there is no ledger at {path}"""
 
@@ -357,6 +363,25 @@ class NotALedger(Fault):
     """{path} is not a Tallystick file: {problem}"""
 
     code = "not_a_ledger"
+
+
+class SchemaMismatch(Fault):
+    """{url} cannot be used as it is: {problem}. `tally migrate --plan` shows what would be done about it"""
+
+    code = "schema_mismatch"
+
+
+class NotPermitted(Fault):
+    """{url} does not allow it: {reason}"""
+
+    code = "not_permitted"
+
+
+class Behind(Fault):
+    """{ledger} stands at event {stands} here, and event {needed} did not come within {seconds} seconds"""
+
+    code = "behind"
+    retryable = True
 
 
 class ReadOnly(Fault):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import count
-from pathlib import Path
 
 import pytest
 
@@ -43,9 +42,8 @@ def clock() -> SetClock:
     return SetClock()
 
 
-@pytest.fixture(params=["memory", "file"])
-def ledger(request: pytest.FixtureRequest, clock: SetClock, tmp_path: Path) -> Iterator[tallystick.Ledger]:
-    url = "memory://" if request.param == "memory" else tmp_path / "compute.db"
+@pytest.fixture
+def ledger(url: str, clock: SetClock) -> Iterator[tallystick.Ledger]:
     with tallystick.open(url, clock=clock) as database:
         opened = database.ledger("compute")
         opened.mint("users:ana", ASSET, 100_000, key="grant")

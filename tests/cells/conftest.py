@@ -1,10 +1,9 @@
-"""A small cell to test with: three members with a limit of 20.00 each, in memory and in a file."""
+"""A small cell to test with: three members with a limit of 20.00 each, on every kind of store."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import count
-from pathlib import Path
 
 import pytest
 
@@ -21,9 +20,9 @@ def key() -> Key:
     return lambda: f"key-{next(numbers)}"
 
 
-@pytest.fixture(params=["memory", "file"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tallystick.Database]:
-    with tallystick.open("memory://" if request.param == "memory" else tmp_path / "cells.db") as opened:
+@pytest.fixture
+def database(url: str) -> Iterator[tallystick.Database]:
+    with tallystick.open(url) as opened:
         yield opened
 
 

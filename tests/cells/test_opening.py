@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +12,7 @@ from tallystick import cells
 from tallystick.cells import Cell, CellError, CellParameters, FloorViolation, MemberNotFound
 from tallystick.errors import InvalidInput, Refusal, Unavailable
 from tests.cells.conftest import Key, freeing, spot, with_members
+from tests.support.stores import on_lasting_stores
 
 
 def test_opening_a_cell_writes_nothing(database: tallystick.Database) -> None:
@@ -46,13 +46,14 @@ def test_the_default_limit_is_twenty_units_of_any_asset(
     assert cell.get_aggregate_capacity() == limit
 
 
-def test_a_cell_outlives_its_process(tmp_path: Path, key: Key) -> None:
-    with tallystick.open(tmp_path / "cells.db") as database:
+@on_lasting_stores
+def test_a_cell_outlives_its_process(url: str, key: Key) -> None:
+    with tallystick.open(url) as database:
         cell = with_members(Cell.open(database, "north"), key)
         cell.apply_balance_updates(spot("ana", "ben", 700), key=key())
         cell.remove_member("cleo", key=key())
         before = cell.state()
-    with tallystick.open(tmp_path / "cells.db") as database:
+    with tallystick.open(url) as database:
         cell = Cell.open(database, "north")
         assert cell.state() == before
         assert cell.run_full_invariant_check().is_sound

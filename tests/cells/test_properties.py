@@ -7,7 +7,7 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tallystick
@@ -38,8 +38,8 @@ operations = st.one_of(
 class Pair:
     """The cell and the model, given the same operations; whatever they do not agree on fails."""
 
-    def __init__(self, database: tallystick.Database) -> None:
-        self.cell = Cell.open(database, "random")
+    def __init__(self, database: tallystick.Database, name: str = "random") -> None:
+        self.cell = Cell.open(database, name)
         self.model = Model()
         self.keys = count(1)
 
@@ -115,29 +115,48 @@ def test_l_p1_to_l_p4_any_sequence_of_operations_is_taken_or_refused_as_the_mode
     sequence: list[tuple[Any, ...]],
 ) -> None:
     with tallystick.open("memory://") as database:
-        pair = Pair(database)
-        for operation in (("add", "ana", 2_000), ("add", "ben", 1_000), *sequence):
-            pair.do(operation)
-            pair.agree()
+        play(Pair(database), sequence)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sequence=st.lists(operations, max_size=40))
+def test_l_p1_to_l_p4_hold_in_postgresql_as_well(postgres: str, sequence: list[tuple[Any, ...]]) -> None:
+    """Each example has a cell of its own in one database."""
+    with tallystick.open(postgres) as database:
+        play(Pair(database, f"random-{len(database.ledgers())}"), sequence)
+
+
+def play(pair: Pair, sequence: list[tuple[Any, ...]]) -> None:
+    """The operations one by one, with a look at everybody after each."""
+    for operation in (("add", "ana", 2_000), ("add", "ben", 1_000), *sequence):
+        pair.do(operation)
+        pair.agree()
 
 
 @settings(max_examples=RUNS, deadline=None, database=None)
 @given(st.integers(0, 2**32))
 def test_l_p1_and_l_p2_hold_after_ten_thousand_random_operations(seed: int) -> None:
     """Long runs in one cell, 10,000 operations in all; agreement is looked at after every hundredth."""
-    random = Random(seed)
     with tallystick.open("memory://") as database:
-        pair = Pair(database)
-        for name in NAMES:
-            pair.do(("add", name, 2_000))
-        taken = 0
-        for number in range(OPERATIONS // RUNS):
-            taken += pair.do(drawn(random))
-            if number % 100 == 0:
-                pair.agree()
-        pair.agree()
-        assert taken > OPERATIONS // RUNS // 5, "most of the run must not be refusals"
-        assert pair.cell.ledger.replay().ok
+        play_at_random(Pair(database), Random(seed), OPERATIONS // RUNS)
+
+
+def test_l_p1_and_l_p2_hold_after_a_thousand_random_operations_in_postgresql(postgres: str) -> None:
+    with tallystick.open(postgres) as database:
+        play_at_random(Pair(database), Random(20_261_121), 1_000)
+
+
+def play_at_random(pair: Pair, random: Random, number: int) -> None:
+    for name in NAMES:
+        pair.do(("add", name, 2_000))
+    taken = 0
+    for index in range(number):
+        taken += pair.do(drawn(random))
+        if index % 100 == 0:
+            pair.agree()
+    pair.agree()
+    assert taken > number // 5, "most of the run must not be refusals"
+    assert pair.cell.ledger.replay().ok
 
 
 def drawn(random: Random) -> tuple[Any, ...]:

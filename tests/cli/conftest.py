@@ -1,4 +1,4 @@
-"""The command line as a user has it: a ledger file in an empty folder."""
+"""The command line as a user has it: a ledger file in an empty folder, or a database."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tallystick.cli import main
+from tests.conftest import NewUrl
+from tests.support.stores import LASTING
 
 
 class Tally:
-    """Runs `tally` in this process, in one folder."""
+    """Runs `tally` in this process, in one folder; ``file`` is the ledger's file or URL."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, file: str) -> None:
         self.folder = folder
-        self.file = folder / "ledger.db"
+        self.file = file
 
     def run(self, *words: str, stdin: bytes | None = None) -> Result:
         """The result, whatever it is; a traceback is a failure of the test."""
-        result = CliRunner().invoke(main, ["-f", str(self.file), *words], input=stdin)
+        result = CliRunner().invoke(main, ["-f", self.file, *words], input=stdin)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             traceback.print_exception(result.exception)
             raise AssertionError(f"tally {' '.join(words)} ended with {result.exception!r}")
@@ -60,10 +62,16 @@ class Tally:
         return str(path)
 
 
+@pytest.fixture(params=LASTING)
+def url(request: pytest.FixtureRequest, tmp_path: Path, new_url: NewUrl) -> str:
+    """Where the ledger will be."""
+    return str(tmp_path / "ledger.db") if request.param == "sqlite" else new_url(request.param)
+
+
 @pytest.fixture
-def empty(tmp_path: Path) -> Tally:
+def empty(tmp_path: Path, url: str) -> Tally:
     """A folder without a ledger."""
-    return Tally(tmp_path)
+    return Tally(tmp_path, url)
 
 
 @pytest.fixture

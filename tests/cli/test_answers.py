@@ -137,7 +137,7 @@ def test_the_shared_options_may_stand_behind_the_command(tally: Tally) -> None:
 
 
 def test_the_ledger_file_may_come_from_the_environment(tally: Tally, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TALLYSTICK_FILE", str(tally.file))
+    monkeypatch.setenv("TALLYSTICK_FILE", tally.file)
     result = CliRunner().invoke(root, ["balances", "users:alice"])
     assert "100.00" in result.output
 

@@ -15,12 +15,13 @@ import pytest
 import tallystick
 from tallystick.importing import MAX_BATCH
 from tests.cli.conftest import Tally
+from tests.support.stores import on_files
 
 PROGRAM = str(Path(sys.executable).with_name("tally"))
 
 
 def _run(tally: Tally, *words: str, **more: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "TALLYSTICK_FILE": str(tally.file)}
+    environment = {**os.environ, "TALLYSTICK_FILE": tally.file}
     return subprocess.run(
         [PROGRAM, *words], env=environment, capture_output=True, text=True, check=False, timeout=60, **more
     )  # type: ignore[call-overload,no-any-return]
@@ -79,9 +80,7 @@ amount = "0.01"
 """,
     )
     rows = "Id\n" + "".join(f"{number}\n" for number in range(MAX_BATCH + 500))
-    with subprocess.Popen(
-        [PROGRAM, "-f", str(tally.file), "import", "-", "-m", mapping], stdin=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen([PROGRAM, "-f", tally.file, "import", "-", "-m", mapping], stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         process.stdin.write(rows.encode())
         process.stdin.flush()  # but not closed: the import waits for more when it is killed
@@ -99,6 +98,7 @@ def _events(tally: Tally) -> int:
         return book.ledger("main").head.seq
 
 
+@on_files
 def test_a_ledger_that_another_process_writes_is_told_so(tally: Tally) -> None:
     with tallystick.open(tally.file) as book:
         book.ledger("main").mint("users:alice", "USD/2", 1, key="here")
@@ -127,7 +127,7 @@ def test_help_loads_neither_the_engine_nor_the_drawing() -> None:
 def test_a_character_that_the_output_cannot_show_is_no_traceback(tally: Tally) -> None:
     tally("transfer", "users:alice", "users:bob", "1", "USD/2", "--reason", "Gebühr für Ω")
     done = subprocess.run(
-        [PROGRAM, "-f", str(tally.file), "register", "users:bob"],
+        [PROGRAM, "-f", tally.file, "register", "users:bob"],
         env={**os.environ, "PYTHONIOENCODING": "latin-1"},
         capture_output=True,
         check=False,
@@ -137,6 +137,7 @@ def test_a_character_that_the_output_cannot_show_is_no_traceback(tally: Tally) -
     assert b"\\u03a9" in done.stdout
 
 
+@on_files
 @pytest.mark.parametrize("words", [("--version",), ("--help",), ("hold", "--help"), ("import", "--help")])
 def test_help_and_version_need_no_ledger(empty: Tally, words: tuple[str, ...]) -> None:
     assert _run(empty, *words).returncode == 0
@@ -148,7 +149,7 @@ def _on_a_terminal(tally: Tally, columns: int, *words: str) -> str:
     here, there = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "LINES": "40"}
     with subprocess.Popen(
-        [PROGRAM, "-f", str(tally.file), *words], env=environment, stdin=there, stdout=there, stderr=there
+        [PROGRAM, "-f", tally.file, *words], env=environment, stdin=there, stdout=there, stderr=there
     ) as process:
         os.close(there)
         sent = b""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tallystick.journal import leaf_hash
 from tests.cli.conftest import Tally
+from tests.support.stores import before_there_is_a_store, on_files
 
 READS = (
     ("balances",),
@@ -27,17 +29,37 @@ READS = (
 )
 
 
+def is_nothing_at(url: str) -> bool:
+    """Whether there is still neither a file nor any table there."""
+    if not url.startswith("postgresql:"):
+        return not Path(url).exists()
+    with psycopg.connect(url) as connection:
+        return connection.execute("SELECT to_regnamespace('tallystick')").fetchone() == (None,)
+
+
+@before_there_is_a_store
 @pytest.mark.parametrize("words", READS)
-def test_a_read_never_makes_a_ledger_file(empty: Tally, words: tuple[str, ...]) -> None:
+def test_a_read_never_makes_a_ledger_store(empty: Tally, words: tuple[str, ...]) -> None:
     error = empty.refused(*words, code=3)
     assert error["code"] == "ledger_not_found"
     assert "tally create" in error["advice"]
     assert list(empty.folder.iterdir()) == []
+    assert is_nothing_at(empty.file)
 
 
-def test_an_act_never_makes_a_ledger_file_either(empty: Tally) -> None:
+@before_there_is_a_store
+def test_an_act_never_makes_a_ledger_store_either(empty: Tally) -> None:
     assert empty.refused("mint", "users:alice", "1", "USD/2", code=3)["code"] == "ledger_not_found"
     assert list(empty.folder.iterdir()) == []
+    assert is_nothing_at(empty.file)
+
+
+@before_there_is_a_store
+def test_create_makes_what_is_missing(empty: Tally) -> None:
+    assert empty.json("create")["created"] is True
+    assert not is_nothing_at(empty.file)
+    empty("mint", "users:alice", "1", "USD/2")
+    assert empty.available("users:alice") == {"USD/2": "100"}
 
 
 @pytest.mark.parametrize("words", READS)
@@ -55,6 +77,7 @@ def test_every_read_answers_people_and_programs(tally: Tally, words: tuple[str, 
     assert all(json.loads(line) is not None for line in tally(*words, "--json").splitlines())
 
 
+@on_files
 def test_a_file_that_is_no_ledger_is_told(empty: Tally) -> None:
     empty.write("ledger.db", "Dear diary, nothing to see here. " * 200)
     assert empty.refused("balances", code=3)["code"] == "not_a_ledger"
@@ -73,12 +96,15 @@ def test_create_sets_the_rules_of_the_ledger(empty: Tally) -> None:
     assert empty.refused("mint", "users:alice", "1", "USD/2")["code"] in ("asset_not_found", "account_not_found")
 
 
+@before_there_is_a_store
 def test_create_with_a_rule_that_is_not_one_makes_no_ledger(empty: Tally) -> None:
     assert empty.refused("create", "--set", "limit_top=9000")["code"] == "invalid_input"
     assert empty.refused("create", "-l", "no/name")["code"] == "invalid_input"
     assert list(empty.folder.iterdir()) == []
+    assert is_nothing_at(empty.file)
 
 
+@on_files
 def test_create_in_a_folder_that_is_not_there_is_wrong_usage(empty: Tally) -> None:
     missing = str(empty.folder / "missing" / "ledger.db")
     assert empty.run("create", "-f", missing).exit_code == 2
@@ -145,11 +171,12 @@ def test_rebuild_changes_no_answer(tally: Tally) -> None:
     assert (tally("events", "--json"), tally("balances", "--json")) == before
 
 
+@on_files
 def test_an_altered_file_is_a_finding_of_replay_with_exit_code_1(tally: Tally) -> None:
     assert tally("replay").splitlines()[-1] == (
         "internally consistent, not witnessed: the live books are what the journal says"
     )
-    _alter(tally.file, b"users:alice", b"users:alicf")
+    _alter(Path(tally.file), b"users:alice", b"users:alicf")
     result = tally.run("replay", "--json")
     assert result.exit_code == 1
     report = json.loads(result.stdout)

@@ -18,13 +18,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import psycopg
 import pytest
 
 import tallystick
 from tallystick import Ledger
 from tallystick.journal import leaf_hash, seal
+from tests.support.processes import wait_until
 
-KILLS = 200
+KILLS = {"sqlite": 200, "postgres": 40}
 KILLS_PER_REPLAY = 40
 ROOT = Path(__file__).parents[2]
 MAX_WAIT_SECONDS = 60
@@ -56,7 +58,7 @@ class Posters:
                 os.killpg(self.program.pid, signal.SIGKILL)
                 raise
 
-    def run(self, path: Path, run: str, random: Random, kind: str) -> list[list[Any]]:
+    def run(self, path: str | Path, run: str, random: Random, kind: str) -> list[list[Any]]:
         """Start a child, kill it at a random instant, and return what it had acknowledged by then."""
         assert self.program.stdin
         self.program.stdin.write(json.dumps([str(path), run, random.randrange(2**32), kind]).encode() + b"\n")
@@ -168,25 +170,36 @@ def check_whole(ledger: Ledger, witness: Witness) -> None:
     assert ledger.trial_balance().is_balanced
 
 
-def test_two_hundred_kills_lose_nothing_that_was_acknowledged_and_leave_nothing_half_written(
-    tmp_path: Path, posters: Posters
+def await_the_last_commit(url: str) -> None:
+    """A server may go on for an instant with what a client had sent that is dead by now."""
+    if url.startswith("postgresql:"):
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        with psycopg.connect(url, autocommit=True) as connection:
+            wait_until(lambda: connection.execute(others).fetchone() == (0,), MAX_WAIT_SECONDS, "the dead to be gone")
+
+
+@pytest.mark.parametrize(("url", "store"), [("sqlite", "sqlite"), ("postgres", "postgres")], indirect=["url"])
+def test_many_kills_lose_nothing_that_was_acknowledged_and_leave_nothing_half_written(
+    url: str, store: str, posters: Posters
 ):
     seed = 48
     print(f"seed {seed}")
-    random, witness, path = Random(seed), Witness(), tmp_path / "book.db"
-    for kill in range(KILLS):
+    random, witness = Random(seed), Witness()
+    for kill in range(KILLS[store]):
         kind = {3: "early", 5: "long"}.get(kill % 10, "mixed")
-        acknowledged = posters.run(path, f"r{kill}", random, kind)
-        with tallystick.open(path) as database:
+        acknowledged = posters.run(url, f"r{kill}", random, kind)
+        await_the_last_commit(url)
+        with tallystick.open(url) as database:
             ledger = database.ledger("main")
             witness.look(ledger, acknowledged)
             if kill % KILLS_PER_REPLAY == 0:
                 check_whole(ledger, witness)
-    with tallystick.open(path) as database:
+    with tallystick.open(url) as database:
         check_whole(database.ledger("main"), witness)
     print(f"{len(witness.hashes)} events, {witness.acknowledged} acknowledged, {witness.long_batches} long batches")
-    assert witness.acknowledged > 5 * KILLS
-    assert witness.long_batches >= 1
+    assert witness.acknowledged > 5 * KILLS[store]
+    if store == "sqlite":  # in a database there are too few kills to count on one
+        assert witness.long_batches >= 1
 
 
 def test_a_kill_while_the_file_is_being_made_leaves_nothing_that_cannot_be_opened(tmp_path: Path, posters: Posters):

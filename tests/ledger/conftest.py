@@ -57,8 +57,8 @@ class Book:
         return ledger.head, ledger.trial_balance(), ledger.locks(), [ledger.account(p) for p in people], ledger.policy
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def book(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Book]:
-    found = Book("memory://" if request.param == "memory" else tmp_path / "book.db")
+@pytest.fixture
+def book(url: str) -> Iterator[Book]:
+    found = Book(url)
     yield found
     found.database.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from tallystick.events import EVENT_TYPES, Event
 from tests.kernel.cases import RIGHT, WRONG
 from tests.ledger.conftest import Book
 from tests.support.kernel import USD, Scribe
+from tests.support.stores import on_lasting_stores
 
 ACTS = sorted(EVENT_TYPES.keys() - {"ledger_opened"})
 
@@ -134,10 +134,11 @@ def test_every_act_needs_a_key(book: Book):
         book.ledger.mint("users:0", USD, 1, key="")
 
 
-def test_nothing_can_be_posted_to_a_file_that_was_opened_for_reading(tmp_path: Path):
-    with tallystick.open(tmp_path / "book.db") as database:
+@on_lasting_stores
+def test_nothing_can_be_posted_to_a_ledger_that_was_opened_for_reading(url: str):
+    with tallystick.open(url) as database:
         database.ledger("main").mint("users:0", USD, 1, key="k")
-    with tallystick.open(tmp_path / "book.db", read_only=True) as database:
+    with tallystick.open(url, read_only=True) as database:
         ledger = database.ledger("main")
         with pytest.raises(tallystick.errors.ReadOnly):
             ledger.mint("users:0", USD, 1, key="other")

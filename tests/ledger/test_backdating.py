@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tallystick
@@ -46,9 +46,22 @@ def allowed(events: list[Event], command: Post, now: str) -> bool:
 def test_a_payment_goes_through_exactly_if_the_payer_could_have_paid_at_every_instant_since(
     acts: list[tuple[bool, int, int, int | None]],
 ):
+    pay_all("memory://", acts)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(acts=st.lists(steps, min_size=3, max_size=25))
+def test_back_dated_payments_go_through_in_postgresql_exactly_if_they_do_in_memory(
+    postgres: str, acts: list[tuple[bool, int, int, int | None]]
+):
+    pay_all(postgres, acts)
+
+
+def pay_all(url: str, acts: list[tuple[bool, int, int, int | None]]) -> None:
+    """The payments of these acts, in a ledger of their own; each goes through or not, as it must."""
     minute = 10
-    with tallystick.open("memory://", clock=lambda: MINUTE[min(minute, 59)]) as book:
-        ledger = book.ledger("main")
+    with tallystick.open(url, clock=lambda: MINUTE[min(minute, 59)]) as book:
+        ledger = book.ledger(f"book-{len(book.ledgers())}")
         for account in PAYERS:
             ledger.post(mint(account))
         for number, (alice_pays, amount, later, ago) in enumerate(acts):

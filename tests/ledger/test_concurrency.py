@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -18,6 +17,7 @@ from tallystick.errors import Closed, InsufficientFunds, InvalidInput, Overloade
 from tallystick.ledger import writer
 from tallystick.stores.base import Batch
 from tallystick.stores.memory import MemoryStore
+from tests.support.stores import on_lasting_stores
 
 USD = "USD/2"
 THREADS = 16
@@ -31,9 +31,9 @@ def pay(key: str, payer: str, payee: str, amount: int = 1) -> Transfer:
     return Transfer(key=key, from_account=payer, to_account=payee, asset=USD, amount=amount)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    with tallystick.open("memory://" if request.param == "memory" else tmp_path / "book.db") as found:
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    with tallystick.open(url) as found:
         yield found
 
 
@@ -303,9 +303,10 @@ def test_closing_answers_what_was_accepted_and_refuses_the_rest(held: Held):
     assert all(isinstance(future.result(timeout=30), Posted) for future in futures)
 
 
+@on_lasting_stores
 @pytest.mark.usefixtures("overlapping")
-def test_what_was_answered_before_closing_is_in_the_file_and_nothing_else(tmp_path: Path):
-    database = tallystick.open(tmp_path / "book.db")
+def test_what_was_answered_before_closing_is_in_the_store_and_nothing_else(url: str):
+    database = tallystick.open(url)
     ledger = database.ledger("main")
     ledger.post(mint("users:a", 1_000_000))
     posted = threading.Semaphore(0)
@@ -328,7 +329,7 @@ def test_what_was_answered_before_closing_is_in_the_file_and_nothing_else(tmp_pa
             assert posted.acquire(timeout=30)
         database.close()
         answered = {key: id for worker in workers for key, id in worker.result(timeout=30).items()}
-    with tallystick.open(tmp_path / "book.db") as again:
+    with tallystick.open(url) as again:
         ledger = again.ledger("main")
         assert {event.key: event.id for event in ledger.events(after=1, limit=10_000)} == answered
         assert ledger.replay().ok

@@ -22,6 +22,7 @@ from tallystick.ledger.keys import KeyFilter
 from tallystick.stores.base import Batch, EntryRow
 from tallystick.stores.memory import MemoryStore
 from tests.ledger.conftest import Book
+from tests.support.stores import on_lasting_stores
 
 USD = "USD/2"
 
@@ -49,39 +50,63 @@ def be_locked_out(ledger: Ledger, other: Ledger) -> None:
         ledger.post(pay("locked out"))
 
 
-@pytest.mark.parametrize("meet", [try_only, be_locked_out])
-def test_a_key_that_another_used_after_this_one_had_opened_the_file_is_never_used_twice(
-    tmp_path: Path, meet: Callable[[Ledger, Ledger], None]
+def post_before(ledger: Ledger, other: Ledger) -> None:
+    ledger.post(pay("before the other's"))
+    other.post(pay("first of the other's"))
+
+
+def post_in_turns(ledger: Ledger, other: Ledger) -> None:
+    for turn in range(3):
+        ledger.post(pay(f"turn {turn} here"))
+        other.post(pay(f"turn {turn} there"))
+
+
+@pytest.mark.parametrize(
+    ("url", "meet"),
+    [
+        ("sqlite", try_only),
+        ("sqlite", be_locked_out),
+        ("postgres", try_only),
+        ("postgres", post_before),
+        ("postgres", post_in_turns),
+    ],
+    indirect=["url"],
+)
+def test_a_key_that_another_used_after_this_one_had_opened_the_store_is_never_used_twice(
+    url: str, meet: Callable[[Ledger, Ledger], None]
 ):
-    path = tmp_path / "book.db"
-    with tallystick.open(path) as made:
+    with tallystick.open(url) as made:
         begin(made.ledger("main"))
-    with tallystick.open(path) as database:
+    with tallystick.open(url) as database:
         ledger = database.ledger("main")
-        with tallystick.open(path) as others:
+        with tallystick.open(url) as others:
             other = others.ledger("main")
             meet(ledger, other)
             first = other.post(pay("shared", 100))
+        events = ledger.head.seq
         ledger.post(pay("own"))
         again = ledger.post(pay("shared", 100))
         assert (again.id, again.replayed) == (first.id, True)
-        assert ledger.balance("users:a", USD) == 1_000 - 1 - 100 - 1
+        assert ledger.head.seq == events + 1
+        assert ledger.balance("users:a", USD) == 1_000 - 100 - (events - 4) - 1, "all others paid 1"
+        assert ledger.replay().ok
 
 
-def test_who_only_reads_may_try_commands_on_a_long_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "book.db"
-    with tallystick.open(path) as made:
+@on_lasting_stores
+def test_who_only_reads_may_try_commands_on_a_long_ledger(url: str, monkeypatch: pytest.MonkeyPatch):
+    with tallystick.open(url) as made:
         begin(made.ledger("main"))
         made.ledger("main").post_many([pay(f"k{number}") for number in range(200)])
     monkeypatch.setattr(writer, "PART_BITS", 2)
     monkeypatch.setattr("tallystick.ledger.desk.KEYS_PER_SAVE", 1)
-    with tallystick.open(path, read_only=True) as database:
+    with tallystick.open(url, read_only=True) as database:
         tried = [database.ledger("main").post(pay(f"tried {number}"), dry_run=True) for number in range(3)]
         assert len({answer.seq for answer in tried}) == 1
 
 
-def test_a_forked_child_is_told_to_open_the_ledger_again(tmp_path: Path):
-    with tallystick.open(tmp_path / "book.db") as database:
+@on_lasting_stores
+def test_a_forked_child_is_told_to_open_the_ledger_again(url: str):
+    with tallystick.open(url) as database:
         ledger = database.ledger("main")
         begin(ledger)
         answer, ours = os.pipe()

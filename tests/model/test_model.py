@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tallystick.events import EVENT_TYPES
 from tests.model.trial import Trial
+from tests.support.stores import on_lasting_stores
 
 CHECKPOINTS = 4
 
@@ -38,21 +37,20 @@ def test_ten_thousand_random_commands_are_answered_as_the_model_answers_them(see
     assert len(trial.outcomes) > 25, f"refusals of many kinds were tried: {trial.outcomes}"
 
 
-def test_a_ledger_in_a_file_answers_like_the_model_however_often_it_is_opened_again(tmp_path: Path):
+@on_lasting_stores
+def test_a_ledger_that_lasts_answers_like_the_model_however_often_it_is_opened_again(url: str):
     seed = 1_844
     print(f"seed {seed}")
-    trial = Trial(str(tmp_path / "model.db"), seed, reopen=True)
+    trial = Trial(url, seed, reopen=True)
     run(trial, 2_500)
     assert trial.outcomes["accepted"] > 800, trial.outcomes
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("store", ["memory", "sqlite"])
 @pytest.mark.parametrize("seed", range(100, 110))
-def test_many_long_runs_are_answered_as_the_model_answers_them(store: str, seed: int, tmp_path: Path):
-    print(f"store {store}, seed {seed}")
-    url = "memory://" if store == "memory" else str(tmp_path / "model.db")
-    trial = Trial(url, seed, reopen=store == "sqlite")
+def test_many_long_runs_are_answered_as_the_model_answers_them(url: str, seed: int):
+    print(f"{url}, seed {seed}")
+    trial = Trial(url, seed, reopen=url != "memory://")
     run(trial, 20_000)
     assert trial.journal.types.keys() >= EVENT_TYPES.keys()
 
@@ -61,6 +59,15 @@ def test_many_long_runs_are_answered_as_the_model_answers_them(store: str, seed:
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 25))
 def test_short_runs_from_an_empty_ledger_are_answered_as_the_model_answers_them(seed: int, steps: int):
     trial = Trial("memory://", seed, reopen=False)
+    run_steps(trial, steps)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_short_runs_in_postgresql_are_answered_as_the_model_answers_them(postgres: str, seed: int):
+    run_steps(Trial(postgres, seed, reopen=True), 25)
+
+
+def run_steps(trial: Trial, steps: int) -> None:
     for _ in range(steps):
         trial.step()
     if trial.model.events:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tallystick.stores.base import Batch, Store
 from tallystick.stores.memory import MemoryStore
+from tallystick.stores.postgres.store import PostgresStore
 from tallystick.stores.sqlite import SqliteStore
+from tests.conftest import NewUrl
+from tests.support.databases import Databases
 from tests.support.engine import Engine
+from tests.support.stores import KINDS, LASTING
 
 ACCOUNTS = 40
 LONG = 2**16 + 2_000
@@ -20,16 +24,21 @@ LONG = 2**16 + 2_000
 MakeStore = Callable[[], Store]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeStore]:
+def store_at(url: str) -> Store:
+    """The store behind a URL, whatever its kind."""
+    if url == "memory://":
+        return MemoryStore()
+    return PostgresStore(url) if url.startswith("postgresql:") else SqliteStore(Path(url))
+
+
+@pytest.fixture(params=KINDS)
+def make_store(request: pytest.FixtureRequest, new_url: NewUrl) -> Iterator[MakeStore]:
     """Makes a new, empty store with each call, and closes them all in the end."""
-    numbers = count()
     made: list[Store] = []
 
     def make() -> Store:
-        kind: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / f"{next(numbers)}.db")
-        made.append(kind)
-        return kind
+        made.append(store_at(new_url(request.param)))
+        return made[-1]
 
     yield make
     for store in made:
@@ -65,18 +74,24 @@ def long_ledger() -> tuple[Engine, list[Batch]]:
     return engine, batches
 
 
-@pytest.fixture(scope="module", params=["memory", "sqlite", "sqlite with snapshots"])
+@pytest.fixture(scope="module", params=[*KINDS, *(f"{kind} with snapshots" for kind in LASTING)])
 def long_store(
     request: pytest.FixtureRequest, long_ledger: tuple[Engine, list[Batch]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Store]:
     """A store that holds the long ledger."""
-    path = tmp_path_factory.mktemp("long") / "ledger.db"
-    store: Store = MemoryStore() if request.param == "memory" else SqliteStore(path)
-    written = 0
-    for batch in long_ledger[1]:
-        store.append([batch])
-        if "snapshots" in request.param:
-            written += store.snapshot("main")
-    assert written == (2 if "snapshots" in request.param else 0)
-    yield store
-    store.close()
+    kind, _, snapshots = request.param.partition(" ")
+    url = "memory://" if kind == "memory" else str(tmp_path_factory.mktemp("long") / "ledger.db")
+    with ExitStack() as in_the_end:
+        if kind == "postgres":
+            databases: Databases = request.getfixturevalue("databases")
+            url = databases.new()
+            in_the_end.callback(databases.drop, url)
+        store = store_at(url)
+        in_the_end.callback(store.close)
+        written = 0
+        for batch in long_ledger[1]:
+            store.append([batch])
+            if snapshots:
+                written += store.snapshot("main")
+        assert written == (2 if snapshots else 0)
+        yield store

@@ -6,10 +6,38 @@ One file per group of commands. A command imports the engine only when it runs, 
 
 from __future__ import annotations
 
-from tallystick.cli import accounts, attest, cells, fees, holds, locks, movements, promo, reads, settings, upkeep
+from tallystick.cli import (
+    accounts,
+    archive,
+    attest,
+    cells,
+    fees,
+    holds,
+    locks,
+    migrate,
+    movements,
+    promo,
+    reads,
+    settings,
+    upkeep,
+)
 from tallystick.cli.root import tally
 
-for module in (movements, fees, holds, locks, promo, cells, accounts, settings, attest, reads, upkeep):
+for module in (
+    movements,
+    fees,
+    holds,
+    locks,
+    promo,
+    cells,
+    accounts,
+    settings,
+    attest,
+    reads,
+    upkeep,
+    migrate,
+    archive,
+):
     for command in module.COMMANDS:
         tally.add_command(command)
 

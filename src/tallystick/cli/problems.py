@@ -8,6 +8,7 @@ import click
 
 from tallystick.cli.output import AMOUNTS, plain, write_json
 from tallystick.errors import Fault, InvalidInput, TallystickError
+from tallystick.stores.urls import masked
 
 EXIT_REFUSED = 1
 EXIT_FAULT = 3
@@ -24,6 +25,7 @@ ADVICE: dict[str, str] = {
     "account_not_empty": "Say who takes the balance over: --settle-to ACCOUNT",
     "account_not_found": "See what there is with: tally accounts; or open it with: tally account open {account}",
     "asset_not_found": "Define it with: tally asset define {asset}",
+    "archived": "Put the file back, or say where it is now with: tally archive URL --moved-to FOLDER",
     "already_reversed": "See the transaction with: tally transaction {transaction}",
     "charge_not_open": "See the transaction with: tally transaction {charge}",
     "commitments_disabled": "Allow them with: tally policy set commitment_mode=ESCROWED",
@@ -80,10 +82,11 @@ def report_error(error: TallystickError, as_json: bool) -> int:
     """Write an error to standard error; the exit code."""
     key = getattr(error, "retry_key", "")
     if as_json:
-        document = {**plain(error.to_dict()), "advice": advise(error)}
+        found = {**plain(error.to_dict()), "advice": advise(error)}
+        document = {name: masked(value) if isinstance(value, str) else value for name, value in found.items()}
         write_json({"error": {**document, "key": key} if key else document}, err=True)
     else:
-        click.echo(f"error: {for_people(error)}", err=True)
+        click.echo(f"error: {masked(for_people(error))}", err=True)
         if advice := advise(error):
             click.echo(f"  {advice}", err=True)
         if key:
@@ -94,10 +97,10 @@ def report_error(error: TallystickError, as_json: bool) -> int:
 def report_usage(error: click.ClickException, as_json: bool) -> int:
     """Write a mistake on the command line to standard error; the exit code."""
     if as_json:
-        document = {"code": "usage", "message": error.format_message(), "retryable": False}
+        document = {"code": "usage", "message": masked(error.format_message()), "retryable": False}
         write_json({"error": document}, err=True)
     else:
-        click.echo(f"error: {error.format_message()}", err=True)
+        click.echo(f"error: {masked(error.format_message())}", err=True)
         context = getattr(error, "ctx", None)
         if context is not None:
             click.echo(f"  See: {context.command_path} --help", err=True)
@@ -106,7 +109,7 @@ def report_usage(error: click.ClickException, as_json: bool) -> int:
 
 def report_surprise(error: Exception, as_json: bool) -> int:
     """Write that something went wrong for which nobody was prepared; the exit code."""
-    message = f"{type(error).__name__}: {error}"
+    message = masked(f"{type(error).__name__}: {error}")
     advice = "This is a mistake in Tallystick or its surroundings; TALLYSTICK_DEBUG=1 shows where it came from"
     if as_json:
         write_json({"error": {"code": "fault", "message": message, "retryable": False, "advice": advice}}, err=True)

@@ -27,7 +27,7 @@ def shared_options(*, hidden: bool) -> list[click.Parameter]:
         click.Option(
             ["--ledger-file", "--file", "-f", "ledger_file"],
             metavar="FILE",
-            help="The ledger file, or a URL such as sqlite:///var/books.db.  [default: ./ledger.db]",
+            help="The ledger file, or a URL such as postgresql://user@host/database.  [default: ./ledger.db]",
             callback=_set,
             expose_value=False,
             hidden=hidden,
@@ -36,7 +36,7 @@ def shared_options(*, hidden: bool) -> list[click.Parameter]:
         click.Option(
             ["--ledger", "-l", "ledger_name"],
             metavar="NAME",
-            help="The ledger in that file.  [default: main]",
+            help="The ledger in it.  [default: main]",
             callback=_set,
             expose_value=False,
             hidden=hidden,
@@ -159,7 +159,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Cells", ("cell", "commitment", "federation")),
     ("Put right", ("reverse", "adjust")),
     ("Set the rules", ("account", "policy", "asset", "type", "reserve", "period", "attestation", "key")),
-    ("Keep the books whole", ("check", "replay", "rebuild")),
+    ("Keep the books whole", ("check", "replay", "rebuild", "migrate", "archive")),
 )
 
 

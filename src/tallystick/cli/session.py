@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tallystick.errors import LedgerNotFound
+from tallystick.stores.urls import masked
 
 if TYPE_CHECKING:
     from tallystick.ledger import Database, Ledger
@@ -32,6 +33,11 @@ class Session:
             raise click.BadParameter(f"{str(path)!r} is a folder; name a file in it", param_hint="--ledger-file")
         return path
 
+    @property
+    def place(self) -> str:
+        """The file or URL as it may be shown: without a password."""
+        return masked(self.ledger_file)
+
     def open(self, *, write: bool = False, create: bool = False) -> Database:
         """The database, closed when the command ends. Raises LedgerNotFound unless it is there or ``create`` is set."""
         if self._database is None:
@@ -53,12 +59,12 @@ class Session:
         return self.database(write=write).ledger(self.ledger_name)
 
     def database(self, *, write: bool) -> Database:
-        """The file, in which the ledger exists; its end is not looked at. Raises LedgerNotFound."""
+        """The file or database in which the ledger exists; its end is not looked at. Raises LedgerNotFound."""
         database = self.open(write=write)
         ledgers = database.ledgers()
         if self.ledger_name not in ledgers:
             there = ", ".join(ledgers) or "none"
-            raise LedgerNotFound(path=f"{self.ledger_file} named {self.ledger_name} (there: {there})")
+            raise LedgerNotFound(path=f"{self.place} named {self.ledger_name} (there: {there})")
         return database
 
     def write(self, value: Any) -> None:

@@ -18,7 +18,7 @@ from tallystick.cli.session import Session, pass_session
 @click.option("--set", "rules", multiple=True, metavar="RULE=VALUE", help="A rule, as in: tally policy show.")
 @pass_session
 def create(session: Session, strict: bool, rules: tuple[str, ...]) -> None:
-    """Make a ledger, and its file if there is none."""
+    """Make a ledger, and its file (or the tables in its database) if there is none."""
     policy = rules_of(rules)
     if strict:
         policy["strict"] = True
@@ -51,7 +51,7 @@ def _open_ledger(session: Session, policy: dict[str, Any]) -> dict[str, Any]:
         ledger.post(opening)
     elif policy:
         raise click.UsageError("the ledger is there already; change its rules with: tally policy set RULE=VALUE")
-    return {"ledger": session.ledger_name, "file": session.ledger_file, "created": created}
+    return {"ledger": session.ledger_name, "file": session.place, "created": created}
 
 
 def rules_of(texts: tuple[str, ...], name: str = "--set") -> dict[str, Any]:

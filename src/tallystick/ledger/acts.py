@@ -3,11 +3,16 @@
 Every act takes an idempotency ``key``, and may take ``source`` (who asks), ``actor``, ``reason``, ``refs`` (typed
 causal references), ``metadata``, ``conditions`` and ``dry_run``. It answers with Posted, or raises the Refusal.
 Amounts are whole minor units.
+
+With ``connection``, a psycopg connection in a transaction to the same PostgreSQL database, an act is part of that
+transaction: it is there once the caller commits, and never if he rolls back. The ledger is locked for all others until
+then, so keep such a transaction short; and post to one ledger in it, or always to several in the same order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, TypedDict, Unpack
 
 from tallystick import commands as c
@@ -15,6 +20,8 @@ from tallystick.accounts import EXTERNAL, FEES, ISSUANCE, TREASURY, Bucket
 from tallystick.clock import parse_time
 from tallystick.commands import Command, Condition, Leg, Split
 from tallystick.errors import InvalidInput, Refusal
+from tallystick.ledger.desk import Desk
+from tallystick.ledger.joined import JoinedWriter
 from tallystick.ledger.reads import Reads
 from tallystick.ledger.views import Posted
 from tallystick.ledger.writer import Writer
@@ -31,6 +38,7 @@ class Envelope(TypedDict, total=False):
     metadata: dict[str, str] | None
     conditions: tuple[Condition, ...]
     dry_run: bool
+    connection: Any
 
 
 class Acts(Reads):
@@ -40,15 +48,15 @@ class Acts(Reads):
 
     # ------------------------------------------------------------ any command
 
-    def post(self, command: Command, *, dry_run: bool = False) -> Posted:
+    def post(self, command: Command, *, dry_run: bool = False, connection: Any = None) -> Posted:
         """Post one command, or raise its Refusal. ``dry_run``: the same answer, and nothing is written."""
-        result = self._writer.submit([command], dry_run=dry_run)[0]
+        result = self._writer_for(connection).submit([command], dry_run=dry_run)[0]
         if isinstance(result, Refusal):
             raise result
         return result
 
     def post_many(
-        self, commands: Iterable[Command], *, atomic: bool = False, dry_run: bool = False
+        self, commands: Iterable[Command], *, atomic: bool = False, dry_run: bool = False, connection: Any = None
     ) -> list[Posted | Refusal]:
         """Post commands in order, each on the book as the ones before left it; one result each.
 
@@ -56,17 +64,25 @@ class Acts(Reads):
         raises BatchAborted, which names the first that was refused.
         """
         listed: Sequence[Command] = commands if isinstance(commands, (list, tuple)) else list(commands)
-        return self._writer.submit(listed, atomic=atomic, dry_run=dry_run) if listed else []
+        return self._writer_for(connection).submit(listed, atomic=atomic, dry_run=dry_run) if listed else []
+
+    def _writer_for(self, connection: Any) -> Writer | JoinedWriter:
+        if connection is None:
+            return self._writer
+        store = self._store.within(connection)
+        return JoinedWriter(
+            store, self._name, partial(Desk, store, self._name, self._clock, self._first_policy, passing=True)
+        )
 
     def _act(self, kind: type[Command], fields: dict[str, Any], envelope: Envelope) -> Posted:
         if "key" not in envelope:
             raise InvalidInput(path="key", problem="every command needs an idempotency key")
-        fields.update({name: value for name, value in envelope.items() if name != "dry_run"})
+        fields.update({name: value for name, value in envelope.items() if name not in ("dry_run", "connection")})
         try:
             command = kind(**fields)
         except TypeError as error:
             raise InvalidInput(path=kind.event_type or "command", problem=str(error)) from None
-        return self.post(command, dry_run=envelope.get("dry_run", False))
+        return self.post(command, dry_run=envelope.get("dry_run", False), connection=envelope.get("connection"))
 
     # ------------------------------------------------------------ movements
 

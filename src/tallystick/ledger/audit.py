@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from tallystick.errors import LedgerCorrupt, Unavailable
+from tallystick.errors import Archived, LedgerCorrupt, Unavailable
 from tallystick.journal import check_link, decode_event, decode_strict, leaf_hash
 from tallystick.kernel import Book, NotLoaded, apply
 from tallystick.ledger.history import Backdated
@@ -84,7 +84,7 @@ def replay(store: Store, name: str, progress: Progress | None = None) -> Report:
     findings: list[Finding] = [Finding("storage", problem) for problem in store.check()]
     try:
         findings += _compare_all(store, name, replayer)
-    except LedgerCorrupt as corrupt:
+    except (LedgerCorrupt, Archived) as corrupt:
         findings.append(_damage(corrupt))
     return _report(replayer, began, findings)
 
@@ -96,13 +96,14 @@ def rebuild(store: Store, name: str, progress: Progress | None = None) -> Report
     findings: list[Finding] = []
     try:
         store.rebuild(_all_batches(replayer))
-    except LedgerCorrupt as corrupt:
+    except (LedgerCorrupt, Archived) as corrupt:
         findings.append(_damage(corrupt))
     return _report(replayer, began, findings)
 
 
-def _damage(corrupt: LedgerCorrupt) -> Finding:
-    return Finding(str(corrupt.data.get("where", "?")), str(corrupt.data.get("problem", corrupt)))
+def _damage(corrupt: LedgerCorrupt | Archived) -> Finding:
+    problem = corrupt if isinstance(corrupt, Archived) else corrupt.data.get("problem", corrupt)
+    return Finding(str(corrupt.data.get("where", "?")), str(problem))
 
 
 def _all_batches(replayer: _Replayer) -> Iterator[Batch]:

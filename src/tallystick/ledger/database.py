@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tallystick.clock import Clock, system_clock
-from tallystick.errors import Closed, InvalidInput, LedgerCorrupt
+from tallystick.errors import Archived, Closed, InvalidInput, LedgerCorrupt
 from tallystick.journal import check_link, decode_event, leaf_hash
 from tallystick.kernel import Policy
 from tallystick.kernel.state import changed_policy, check_ledger_name
@@ -25,10 +25,12 @@ EVENTS_CHECKED_ON_OPENING = 1_024
 
 
 def open(url: str | Path, *, read_only: bool = False, create: bool = True, clock: Clock = system_clock) -> Database:
-    """Open the ledgers at a URL: a path or ``sqlite:///path`` for a file, ``memory://`` for a passing one.
+    """Open the ledgers at a URL: a path or ``sqlite:///path`` for a file, ``postgresql://user@host/name`` for a
+    PostgreSQL database (which takes the extra ``postgres``), ``memory://`` for a passing one.
 
-    A file that is not there is made, unless ``create`` is False or it is ``read_only``. Raises LedgerNotFound,
-    NotALedger, LedgerCorrupt, LedgerLocked (when it is first written), InvalidInput.
+    A file that is not there is made, unless ``create`` is False or it is ``read_only``; so are the tables in a
+    database without any. Raises LedgerNotFound, NotALedger, LedgerCorrupt, LedgerLocked (when it is first written),
+    InvalidInput; of a database Unavailable, NotPermitted, SchemaMismatch.
     """
     return Database(_store(url, read_only=read_only, create=create), clock)
 
@@ -40,13 +42,26 @@ def _store(url: str | Path, *, read_only: bool, create: bool) -> Store:
         path = text.removeprefix("sqlite:")
     elif scheme == "memory":
         return MemoryStore()
+    elif scheme in ("postgresql", "postgres"):
+        return _postgres(text, read_only=read_only, create=create)
     elif scheme == "sqlite":
         path = rest.removeprefix("/") if rest.startswith("/./") else rest  # sqlite:///./here.db is beside us
     else:
-        raise InvalidInput(path="url", problem=f"{scheme}:// is not known; there are sqlite:///<path> and memory://")
+        known = "sqlite:///<path>, postgresql://<host>/<database> and memory://"
+        raise InvalidInput(path="url", problem=f"{scheme}:// is not known; there are {known}")
     if not path or Path(path).is_dir():
         raise InvalidInput(path="url", problem=f"{text!r} names no file")
     return SqliteStore(Path(path), read_only=read_only, create=create)
+
+
+def _postgres(url: str, *, read_only: bool, create: bool) -> Store:
+    try:
+        from tallystick.stores.postgres.store import PostgresStore  # noqa: PLC0415 - psycopg is an extra
+    except ImportError as error:
+        raise InvalidInput(
+            path="url", problem=f"PostgreSQL needs psycopg: pip install 'tallystick[postgres]' ({error})"
+        ) from None
+    return PostgresStore(url, read_only=read_only, create=create)
 
 
 class Database:
@@ -58,7 +73,7 @@ class Database:
         self._lock = threading.Lock()
         self._ledgers: dict[str, Ledger] = {}
         self._closed = False
-        self._helper = ThreadPoolExecutor(1, thread_name_prefix="tallystick")
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="tallystick upkeep")
 
     def ledgers(self) -> list[str]:
         """The names of the ledgers, sorted."""
@@ -77,7 +92,7 @@ class Database:
             found = self._ledgers.get(name)
             if found is None:
                 check_tail(self._store, name)
-                found = Ledger(self._store, name, self._clock, policy or {}, self._helper)
+                found = Ledger(self._store, name, self._clock, policy or {}, self._background)
                 self._ledgers[name] = found
             return found
 
@@ -99,7 +114,7 @@ class Database:
             self._closed = True
         for ledger in self._ledgers.values():
             ledger.close()
-        self._helper.shutdown()
+        self._background.shutdown()
         self._store.close()
 
     def __enter__(self) -> Database:
@@ -107,6 +122,17 @@ class Database:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _tail(store: Store, name: str, before: int) -> tuple[int, list[bytes]]:
+    """The last events before a number, and which is the first of them; fewer if those before it are in the archive, and
+    cannot be read there: a file that is away keeps nobody from posting."""
+    first = max(before - EVENTS_CHECKED_ON_OPENING, 0)
+    while True:
+        try:
+            return first, store.events(name, first, before - first)  # and no more: another process may be writing
+        except Archived as away:
+            first = away.data["last"] + 1
 
 
 def check_tail(store: Store, name: str) -> None:
@@ -117,8 +143,7 @@ def check_tail(store: Store, name: str) -> None:
     head = store.head(name)
     if head is None:
         return
-    first = max(head.seq - EVENTS_CHECKED_ON_OPENING, 0)
-    bodies = store.events(name, first, head.seq - first)  # and no more: another process may be writing
+    first, bodies = _tail(store, name, head.seq)
     if len(bodies) != head.seq - first:
         raise LedgerCorrupt(
             where=f"ledger {name}", problem=f"{head.seq - first - len(bodies)} of its last events are missing"

@@ -23,10 +23,10 @@ from tallystick.kernel import Book, NotLoaded, Run, apply, decide, run_transfers
 from tallystick.kernel.book import ALWAYS_LOADED, Mark
 from tallystick.kernel.needs import unknown_accounts, unknown_locks
 from tallystick.ledger.history import lowest_since
-from tallystick.ledger.keys import KeyFilter
+from tallystick.ledger.keys import KeyFilter, NoFilter
 from tallystick.ledger.rows import add_rows
 from tallystick.ledger.views import Posted
-from tallystick.stores.base import EMPTY_HEAD, Batch, EntryRow, Head, Store, key_number, key_numbers
+from tallystick.stores.base import EMPTY_HEAD, Batch, Changes, EntryRow, Head, Store, key_number, key_numbers
 
 MAX_ACCOUNTS_IN_MEMORY = 500_000
 MAX_OBJECTS_IN_MEMORY = 500_000
@@ -62,15 +62,15 @@ class Save(Struct, frozen=True):
 
 
 class Desk:
-    """See the module. ``policy`` is used only if the ledger does not exist yet."""
+    """See the module. ``policy`` is used only if the ledger does not exist yet; ``passing``: for one call only."""
 
-    def __init__(self, store: Store, name: str, clock: Clock, policy: dict[str, Any]) -> None:
+    def __init__(self, store: Store, name: str, clock: Clock, policy: dict[str, Any], *, passing: bool = False) -> None:
         self.name = name
         self._store = store
         self._clock = clock
         self._policy = policy
-        self._filter: KeyFilter | None = None
-        self._keyed = 0  # the keys of all events before this number are in the filter
+        self._filter: KeyFilter | None = NoFilter() if passing else None
+        self._keyed = EMPTY_HEAD  # the keys of all events before this head are in the filter
         self._saved_keys: list[int] = []
         self._stored_keys: dict[int, list[int]] = {}
         self._repeated: dict[int, bytes] = {}
@@ -86,6 +86,28 @@ class Desk:
         self.now = ""
 
     # ------------------------------------------------------------ rounds
+
+    @property
+    def head(self) -> Head:
+        """Where the book stands in the store; nothing is in flight, and nothing is gathered."""
+        self._load()
+        return self._taken
+
+    def catch_up(self, changes: Changes | None) -> None:
+        """Bring the book past what other writers did since ``head``; what it does not hold it need not learn."""
+        if changes is None:
+            return
+        book = self.book
+        for account, asset, bucket, balance in changes.balances:
+            if account in book.known:
+                book.pockets.setdefault((asset, bucket), {})[account] = balance
+        for kind, id, value in changes.objects:
+            if kind in ALWAYS_LOADED or (kind, id) in book.objects or (kind == "account" and id in book.known):
+                book.remember(kind, id, value)
+        head = changes.head
+        book.seq, book.hash, book.time, book.balances_made = head.seq, head.hash, head.time, head.balances
+        self._taken = head
+        self._know_keys(head)
 
     def begin(self) -> None:
         """Start a round: the book stands at the journal's end, and it is now."""
@@ -149,9 +171,9 @@ class Desk:
 
     def stored(self, seq: int) -> None:
         """All events before this number are durable now, and the store knows their keys."""
-        self._keyed = max(self._keyed, seq)
         while self._in_flight and self._in_flight[0][0].head.seq <= seq:
             batch, _ = self._in_flight.popleft()
+            self._keyed = batch.head
             for kind, id, value in batch.objects:
                 if kind == "lock" and not value.is_open and self.book.objects.get(("lock", id)) is value:
                     del self.book.objects["lock", id]
@@ -316,7 +338,7 @@ class Desk:
             self._taken = head
         else:
             self._taken = EMPTY_HEAD
-        self._know_keys(head.seq if head else 0)
+        self._know_keys(self._taken)
         self._book = book
 
     def _foresee(self, commands: Sequence[Command]) -> None:
@@ -384,15 +406,26 @@ class Desk:
 
     # ------------------------------------------------------------ the key filter
 
-    def _know_keys(self, events: int) -> None:
-        """Have the keys of all events before this number in the filter: also of those that another process posted after
-        the filter was loaded, for until its first posting this one does not keep others from writing."""
-        if self._filter is None or events < self._keyed:
-            self._filter = self._load_filter(events)
-        elif events > self._keyed:
-            self._filter.add([number for number, _ in self._store.key_numbers(self.name, self._keyed)])
-            self._saved_keys = []  # and what is kept in the file may be the other one's
-        self._keyed = events
+    def _know_keys(self, head: Head) -> None:
+        """Have the keys of all events before this head in the filter: also of those that another process posted after
+        the filter was loaded."""
+        if isinstance(self._filter, NoFilter):
+            return
+        if self._filter is None or not self._continues(head):
+            self._filter = self._load_filter(head.seq)
+        elif head.seq > self._keyed.seq:
+            self._filter.add([number for number, _ in self._store.key_numbers(self.name, self._keyed.seq, head.seq)])
+            self._saved_keys = []  # and what is kept in the store may be the other one's
+        self._keyed = head
+
+    def _continues(self, head: Head) -> bool:
+        """Whether the journal still begins with all that the filter knows. A server that lost its last events may have
+        taken the place of another, and have other events where those stood."""
+        known = self._keyed
+        if head.seq <= known.seq:
+            return head == known
+        body = self._store.event(self.name, known.seq - 1) if known.seq else b""
+        return body is not None and (not body or leaf_hash(body) == known.hash)
 
     def _load_filter(self, events: int) -> KeyFilter:
         kept = self._store.kept(self.name, "keys")

@@ -22,10 +22,15 @@ class Ledger(Acts):
     """
 
     def __init__(
-        self, store: Store, name: str, clock: Clock, policy: dict[str, Any], helper: ThreadPoolExecutor
+        self,
+        store: Store,
+        name: str,
+        clock: Clock,
+        policy: dict[str, Any],
+        background: ThreadPoolExecutor,
     ) -> None:
         super().__init__(store, name, clock, policy)
-        self._writer = Writer(store, Desk(store, name, clock, policy), helper)
+        self._writer = Writer(store, Desk(store, name, clock, policy), background)
 
     def replay(self, progress: Progress | None = None) -> Report:
         """Rebuild the book from the events alone and compare it with every projection; nothing is written."""

@@ -7,14 +7,15 @@ other. Reads never raise for an account that was never used: it stands at zero.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
 from tallystick.accounts import Account, check_address, role_of
 from tallystick.clock import Clock, parse_time
-from tallystick.errors import InvalidInput, TransactionNotFound
+from tallystick.errors import Behind, InvalidInput, TransactionNotFound
 from tallystick.events import Event
 from tallystick.journal import decode_event, leaf_hash
 from tallystick.kernel import Lock, Policy, Reversal
@@ -33,6 +34,9 @@ from tallystick.stores.base import EMPTY_HEAD, Head, Store, key_number
 
 MAX_LIMIT = 10_000
 """The most items that one call answers."""
+
+POLL_SECONDS = 0.02
+"""How often a replica is asked whether an event has come."""
 
 
 class Reads:
@@ -60,6 +64,19 @@ class Reads:
     def exists(self) -> bool:
         """Whether anything was ever posted."""
         return self._store.head(self._name) is not None
+
+    def at_least(self, seq: int, *, wait_seconds: float = 5.0) -> Self:
+        """This ledger, once it holds event number ``seq``: what was posted elsewhere can be read here from then on.
+
+        For a replica, which runs behind: ``replica.at_least(posted.seq).balance(...)``. Raises Behind if the event has
+        not come within ``wait_seconds``.
+        """
+        deadline = time.monotonic() + wait_seconds
+        while (head := self.head).seq <= seq:
+            if time.monotonic() >= deadline:
+                raise Behind(ledger=self._name, stands=head.seq - 1, needed=seq, seconds=wait_seconds)
+            time.sleep(min(POLL_SECONDS, max(deadline - time.monotonic(), 0)))
+        return self
 
     @property
     def policy(self) -> Policy:

@@ -5,7 +5,11 @@ it, and has it stored in ONE commit (group commit); then each caller gets its an
 no thread stands between it and the disk. While one round is being stored the next is decided already; if storing
 fails, what was decided on top of it is given up too, and the book is read again.
 
-A long round is stored while it is decided: its parts go to a helper thread, whose statements run without Python.
+A long round is stored while it is decided: its parts go to another thread, whose statements run without Python.
+
+Where other processes write the same ledger, a round is decided on what this process knows, and is refused by the store
+if another came first. From then on each round claims the ledger before it decides, learns what the others did, and is
+stored before the claim ends; until nobody else has written for a while.
 """
 
 from __future__ import annotations
@@ -15,8 +19,9 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from itertools import chain, islice
 from typing import get_args
 
@@ -27,13 +32,14 @@ from tallystick.errors import (
     Fault,
     InvalidInput,
     LedgerLocked,
+    NotPermitted,
     Overloaded,
     ReadOnly,
     Refusal,
     Unavailable,
 )
 from tallystick.ledger.desk import Desk, Result
-from tallystick.stores.base import PART_BITS, Batch, HeadMoved, Store, joined
+from tallystick.stores.base import EMPTY_HEAD, PART_BITS, Batch, Head, HeadMoved, Store, joined
 
 MAX_COMMANDS_PER_ROUND = 8_192
 MAX_QUEUED = 65_536
@@ -43,13 +49,15 @@ STREAMED_FROM = 2_048
 OVERLAPPED_FROM = 1_024
 """So many waiting commands are decided while the round before them is still being stored."""
 PART = 256
-"""Commands that are decided before they are handed to the helper."""
+"""Commands that are decided before they are handed to the thread that stores."""
 MAX_ATTEMPTS = 10
 """How often a job is decided anew because other processes wrote first."""
+ROUNDS_UNTIL_CALM = 8
+"""After so many claims that nobody else's writing preceded, rounds are decided without a claim again."""
 
 _COMMANDS = frozenset(get_args(AnyCommand))
-_CANNOT_KEEP = (Unavailable, LedgerLocked, ReadOnly)
-"""Why the store may not keep what serves speed alone; the last two meet whoever only tries things out."""
+_CANNOT_KEEP = (Unavailable, LedgerLocked, ReadOnly, NotPermitted)
+"""Why the store may not keep what serves speed alone; all but the first meet whoever only tries things out."""
 
 
 class Job:
@@ -73,11 +81,12 @@ class Job:
 class Writer:
     """One ledger's writer. Safe to use from any number of threads."""
 
-    def __init__(self, store: Store, desk: Desk, helper: ThreadPoolExecutor) -> None:
+    def __init__(self, store: Store, desk: Desk, background: ThreadPoolExecutor) -> None:
         self._store = store
         self._desk = desk
-        self._helper = helper
-        self._process = os.getpid()  # a forked child has neither the helper nor the right to write this file
+        self._background = background
+        self._claims = 0  # how many more rounds claim the ledger before they decide
+        self._process = os.getpid()  # a forked child has no right to write this file
         self._mutex = threading.Lock()
         self._queue: list[Job] = []
         self._queued = 0
@@ -100,15 +109,14 @@ class Writer:
         """
         if os.getpid() != self._process:
             raise Unavailable(reason="it was opened before this process was forked; open it again here")
-        if not _COMMANDS.issuperset(map(type, commands)):
-            index, found = next((i, item) for i, item in enumerate(commands) if type(item) not in _COMMANDS)
-            raise InvalidInput(path=f"commands[{index}]", problem=f"{found!r:.80} is not a command")
+        check_commands(commands)
         for _ in range(MAX_ATTEMPTS):
             job = Job(commands, atomic=atomic, dry_run=dry_run)
             self._enter(job)
             if not job.done:
                 self._lead(job)
             if isinstance(job.failure, HeadMoved):
+                self._claims = ROUNDS_UNTIL_CALM if self._store.shared else 0
                 continue
             if job.failure is not None:
                 raise job.failure
@@ -167,7 +175,7 @@ class Writer:
             self._turns.wait_for(
                 lambda: (
                     self._finished == self._begun
-                    or (self._queued >= OVERLAPPED_FROM and self._finished >= self._begun - 1)
+                    or (self._queued >= OVERLAPPED_FROM and self._finished >= self._begun - 1 and not self._claims)
                 )
             )
 
@@ -204,10 +212,13 @@ class Writer:
             self._withdraw(own)
             raise
         try:
-            self._round(jobs)
+            if self._claims:
+                self._claimed_round(jobs)
+            else:
+                self._round(jobs)
         except BaseException as error:
             for job in jobs:
-                job.failure = job.failure or _as_failure(error)
+                job.failure = _as_failure(error)  # in place of a refusal: it was decided on what came to nothing
             if not isinstance(error, (Fault, HeadMoved)):
                 raise
         finally:
@@ -224,29 +235,25 @@ class Writer:
             self._hand_over()
             raise
         stored: Future[None] | None = None
+        batches: list[Batch] = []
         try:
             if idle:
                 self._upkeep()
-            if len(jobs) == 1 and not jobs[0].whole and len(jobs[0].commands) >= STREAMED_FROM:
-                parts: queue.SimpleQueue[Batch | BaseException | None] = queue.SimpleQueue()
-                stored = self._helper.submit(self._store_in_turn, ticket, _until_none(parts))
-                self._decide_in_parts(jobs[0], parts)
-                batches: list[Batch] = []
+            self._desk.begin()
+            standing = self._desk.head
+            if _is_long(jobs):
+                stored = self._decide_while_storing(jobs[0], partial(self._store_in_turn, ticket, standing))
             else:
                 batches = self._decide(jobs)
-        except BaseException as error:
-            if stored is None:
-                self._fail(ticket)
-            else:
-                parts.put(error)
-                wait([stored])
+        except BaseException:
+            self._fail(ticket)
             raise
         finally:
             self._hand_over()
         if stored is not None:
             stored.result()
         else:
-            self._store_in_turn(ticket, batches)
+            self._store_in_turn(ticket, standing, batches)
 
     def _begin(self) -> tuple[int, bool]:
         """A place in the order of rounds, with the desk ready (read again if a round has failed); is it idle?"""
@@ -272,18 +279,51 @@ class Writer:
             self._upkept = part
             with contextlib.suppress(*_CANNOT_KEEP):
                 self._desk.save_filter(at_work=True)
-                self._store.snapshot(self._desk.name)
+                self._background.submit(self._snapshot)
+
+    def _snapshot(self) -> None:
+        with contextlib.suppress(Fault):  # it serves speed alone; the next part brings another
+            self._store.snapshot(self._desk.name)
+
+    # ------------------------------------------------------------ a round among other processes'
+
+    def _claimed_round(self, jobs: list[Job]) -> None:
+        """Keep others from writing, learn what they wrote, decide, store, and only then let others go on."""
+        ticket: int | None = None
+        try:
+            ticket, idle = self._begin()
+            with self._turns:
+                self._turns.wait_for(lambda: self._finished == ticket)
+                if self._broken:
+                    raise HeadMoved
+            if idle:
+                self._upkeep()
+            seen: list[int] = []
+            with self._store.claim(self._desk.name, self._desk.head) as claim:
+                self._desk.catch_up(claim.changes)
+                self._desk.begin()
+                self._claims = ROUNDS_UNTIL_CALM if claim.changes else self._claims - 1
+                if _is_long(jobs):
+                    self._decide_while_storing(jobs[0], lambda batches: claim.append(_noted(batches, seen))).result()
+                else:
+                    claim.append(_noted(self._decide(jobs), seen))
+            self._finish(seen)
+        except BaseException:
+            if ticket is not None:
+                self._fail(ticket)
+            raise
+        finally:
+            self._hand_over()
 
     # ------------------------------------------------------------ deciding
 
     def _decide(self, jobs: list[Job]) -> list[Batch]:
-        self._desk.begin()
         together: list[Job] = []
         for job in jobs:
             if job.whole or not self._desk.position:
                 self._decide_together(together)
                 together = []
-                self._decide_job(job)
+                decide_job(self._desk, job)
             else:
                 together.append(job)
         self._decide_together(together)
@@ -296,39 +336,35 @@ class Writer:
         for job in jobs:
             job.results = list(islice(results, len(job.commands)))
 
-    def _decide_job(self, job: Job) -> None:
-        desk = self._desk
-        if not job.whole and desk.position:
-            job.results = desk.decide(job.commands)
-            return
-        save = desk.save()
-        if not desk.position:
-            desk.open_ledger()
-        job.results = desk.decide(job.commands)
-        refused = [index for index, result in enumerate(job.results) if isinstance(result, Refusal)]
-        if job.atomic and refused:
-            first = job.results[refused[0]]
-            job.failure = BatchAborted(index=refused[0], reason=str(first), refusal=first.to_dict())  # type: ignore[union-attr]
-        if job.dry_run or job.failure or len(refused) == len(job.results):
-            desk.restore(save)
-        desk.release(save)
+    def _decide_while_storing(self, job: Job, store: Callable[[Iterable[Batch]], None]) -> Future[None]:
+        """Decide a long job part by part, while another thread stores the parts."""
+        parts: queue.SimpleQueue[Batch | BaseException | None] = queue.SimpleQueue()
+        stored = _in_a_thread(store, _until_none(parts))
+        try:
+            self._decide_in_parts(job, parts)
+        except BaseException as error:
+            parts.put(error)
+            wait([stored])
+            raise
+        return stored
 
     def _decide_in_parts(self, job: Job, parts: queue.SimpleQueue[Batch | BaseException | None]) -> None:
         desk = self._desk
-        desk.begin()
         for start in range(0, len(job.commands), PART):
             part = Job(job.commands[start : start + PART], atomic=False, dry_run=False)
-            self._decide_job(part)
+            decide_job(desk, part)
             job.results += part.results
             batch = desk.take()
             if batch is not None:
                 parts.put(batch)
-                time.sleep(0)  # lets go of the interpreter, which the helper needs for an instant to begin
+                time.sleep(0)  # lets go of the interpreter, which the other thread needs for an instant to begin
         parts.put(None)
 
     # ------------------------------------------------------------ storing
 
-    def _store_in_turn(self, ticket: int, batches: Iterable[Batch]) -> None:
+    def _store_in_turn(self, ticket: int, standing: Head, batches: Iterable[Batch]) -> None:
+        """Store what was decided on a head. What was only refused is stored by nobody, so where others write as well it
+        must be seen that it was refused on what is there."""
         try:
             with self._turns:
                 self._turns.wait_for(lambda: self._finished == ticket)
@@ -343,9 +379,15 @@ class Writer:
             first = next(noted, None)
             if first is not None:
                 self._store.append(chain([first], noted))
+            elif self._store.shared and (self._store.head(self._desk.name) or EMPTY_HEAD) != standing:
+                raise HeadMoved
         except BaseException:
             self._fail(ticket)
             raise
+        self._finish(seen)
+
+    def _finish(self, seen: list[int]) -> None:
+        """The round is durable, up to the last event number seen."""
         with self._turns:
             self._durable = seen[-1] if seen else self._durable
             self._finished += 1
@@ -355,7 +397,8 @@ class Writer:
         """The round came to nothing: so does every round that is not being stored yet. This waits for nobody."""
         with self._turns:
             self._broken = True
-            self._failed.add(ticket)
+            if ticket >= self._finished:
+                self._failed.add(ticket)
             self._pass_failed()
 
     def _pass_failed(self) -> None:
@@ -364,6 +407,51 @@ class Writer:
             self._failed.remove(self._finished)
             self._finished += 1
         self._turns.notify_all()
+
+
+def check_commands(commands: Sequence[Command]) -> None:
+    """Raises InvalidInput for what is no command at all, before it can trouble others."""
+    if not _COMMANDS.issuperset(map(type, commands)):
+        index, found = next((i, item) for i, item in enumerate(commands) if type(item) not in _COMMANDS)
+        raise InvalidInput(path=f"commands[{index}]", problem=f"{found!r:.80} is not a command")
+
+
+def decide_job(desk: Desk, job: Job) -> None:
+    """Decide one job at a desk; what comes to nothing leaves nothing there."""
+    if not job.whole and desk.position:
+        job.results = desk.decide(job.commands)
+        return
+    save = desk.save()
+    if not desk.position:
+        desk.open_ledger()
+    job.results = desk.decide(job.commands)
+    refused = [index for index, result in enumerate(job.results) if isinstance(result, Refusal)]
+    if job.atomic and refused:
+        first = job.results[refused[0]]
+        job.failure = BatchAborted(index=refused[0], reason=str(first), refusal=first.to_dict())  # type: ignore[union-attr]
+    if job.dry_run or job.failure or len(refused) == len(job.results):
+        desk.restore(save)
+    desk.release(save)
+
+
+def _is_long(jobs: list[Job]) -> bool:
+    """Whether a round is long enough to be stored while it is decided."""
+    return len(jobs) == 1 and not jobs[0].whole and len(jobs[0].commands) >= STREAMED_FROM
+
+
+def _in_a_thread(store: Callable[[Iterable[Batch]], None], batches: Iterable[Batch]) -> Future[None]:
+    """Store in a thread of its own: one that rounds shared could keep a ledger waiting for another one's lock."""
+    stored: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            store(batches)
+            stored.set_result(None)
+        except BaseException as error:  # to be raised where the result is asked for
+            stored.set_exception(error)
+
+    threading.Thread(target=run, name="tallystick storing").start()
+    return stored
 
 
 def _until_none(parts: queue.SimpleQueue[Batch | BaseException | None]) -> Iterator[Batch]:

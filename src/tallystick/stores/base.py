@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+import msgspec
 from msgspec import Struct, field
 
 from tallystick.accounts import Account
 from tallystick.events import GENESIS
 from tallystick.kernel import Balance, Lock, Policy, Record, Reversal
+from tallystick.kernel.book import Kind
 
 PART_BITS = 15
 """Entries and keys are partitioned by sequence range, 2^15 events a part: the index being written stays small."""
@@ -84,6 +87,16 @@ def joined(batches: Sequence[Batch]) -> Batch:
     return whole
 
 
+class Changes(Struct, frozen=True):
+    """What other writers did to a ledger since a head."""
+
+    head: Head
+    balances: list[tuple[str, str, str, Balance]]
+    """(account, asset, bucket, balance) of every balance that was posted to."""
+    objects: list[tuple[Kind, str, Any]]
+    """(kind, id, value) of every object that was set."""
+
+
 class HeadMoved(Exception):
     """Another writer appended first: read its events and decide again."""
 
@@ -95,11 +108,24 @@ class LoadedAccount(Struct, frozen=True):
     balances: list[tuple[str, str, Balance]]
 
 
+class Claim(Protocol):
+    """A ledger that nobody else can append to until the claim ends."""
+
+    changes: Changes | None
+    """What happened since the head that was known; None: nothing."""
+
+    def append(self, batches: Iterable[Batch]) -> None:
+        """Keep batches that follow one another, once the claim ends well."""
+
+
 class Store(Protocol):
     """The interface of every store. Times are journal times, amounts minor units, sequence numbers from 0.
 
     Methods raise Unavailable when a retry can help and LedgerCorrupt when what is stored is not what was written.
     """
+
+    shared: bool
+    """Whether other processes may write the same ledgers at the same time."""
 
     def ledgers(self) -> list[str]:
         """The names of the ledgers here, sorted."""
@@ -113,6 +139,15 @@ class Store(Protocol):
         They are taken one by one as they come, so that the next can be decided while one is being written. Raises
         HeadMoved if the ledger is not at the first one's ``expected``; what the iterable raises leaves nothing behind.
         """
+
+    def claim(self, ledger: str, known: Head) -> AbstractContextManager[Claim]:
+        """Keep all others from appending, and say what they did since ``known``; at the end it is one commit.
+
+        Only a shared store does this. Raises HeadMoved if all must be decided anew.
+        """
+
+    def within(self, connection: Any) -> Joined:
+        """The same store inside a transaction of the caller's. Raises InvalidInput if it has no such thing."""
 
     def load_accounts(self, ledger: str, addresses: Sequence[str]) -> dict[str, LoadedAccount]:
         """All of these accounts as they stand; one that was never used or declared has neither record nor balances."""
@@ -205,3 +240,22 @@ def lock_place(id: str) -> str:
     """A lock's id in an order that follows the journal: by the sequence number where the id has one."""
     prefix, _, seq = id.rpartition("/")
     return f"{prefix}/{int(seq):019d}" if seq.isascii() and seq.isdigit() and len(seq) < 20 else id
+
+
+def object_row(kind: str, id: str, value: Any) -> tuple[str, str, str, str, str, str, bytes]:
+    """(kind, id, place, account, state, expires, body): an object, and what it is found by."""
+    account, state, expires, place = "", "", "", id
+    if isinstance(value, Lock):
+        account, state, place = value.account, value.state, lock_place(id)
+        expires = value.expires if value.is_open else ""
+    return kind, id, place, account, state, expires, msgspec.json.encode(value)
+
+
+class Joined(Store, Protocol):
+    """A store inside a transaction of the caller's."""
+
+    def savepoint(self) -> AbstractContextManager[object]:
+        """What fails inside leaves the caller's transaction as it was."""
+
+    def lock(self, ledger: str) -> None:
+        """Keep all others from appending to the ledger until the caller's transaction ends."""

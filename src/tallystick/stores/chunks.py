@@ -7,6 +7,9 @@ its last event, and each event names the hash of the one before, so every byte o
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+
+from msgspec import Struct
 
 from tallystick.errors import LedgerCorrupt
 from tallystick.journal import leaf_hash
@@ -30,6 +33,32 @@ def pack(first: int, bodies: list[bytes]) -> tuple[bytes, list[Place]]:
         packed.append(body)
         start += len(body)
     return b"".join(packed), places
+
+
+class Row(Struct, frozen=True):
+    """Consecutive events as they are stored together: ``time`` and ``hash`` are those of the last."""
+
+    seq: int
+    count: int
+    time: str
+    hash: str
+    body: bytes
+
+
+def rows_of(first: int, bodies: list[bytes], limit: int) -> Iterator[Row]:
+    """Events from number ``first`` on in rows of up to ``limit`` bytes; a larger event has a row of its own."""
+    start, size = 0, -1
+    for index, body in enumerate(bodies):
+        size += len(body) + 1
+        if (size > limit and index > start) or index - start == EVENTS_PER_ROW:
+            yield _row(first + start, bodies[start:index])
+            start, size = index, len(body)
+    if start < len(bodies):
+        yield _row(first + start, bodies[start:])
+
+
+def _row(seq: int, bodies: list[bytes]) -> Row:
+    return Row(seq, len(bodies), time_of(bodies[-1]), leaf_hash(bodies[-1]), b"\n".join(bodies))
 
 
 def unpack(ledger: str, seq: int, count: int, hash: str, encoding: int, body: bytes) -> list[bytes]:

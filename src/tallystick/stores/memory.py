@@ -9,17 +9,30 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from tallystick.errors import Closed, LedgerCorrupt
+from tallystick.errors import Closed, InvalidInput, LedgerCorrupt
 from tallystick.journal import decode_event, leaf_hash
 from tallystick.kernel import Balance, Lock
-from tallystick.stores.base import EMPTY_HEAD, BalanceRow, Batch, EntryRow, Head, HeadMoved, LoadedAccount, lock_place
+from tallystick.stores.base import (
+    EMPTY_HEAD,
+    BalanceRow,
+    Batch,
+    Claim,
+    EntryRow,
+    Head,
+    HeadMoved,
+    Joined,
+    LoadedAccount,
+    lock_place,
+)
 
 
 class MemoryStore:
     """Every ledger as lists and dictionaries. Safe for threads: each call holds one lock from start to end."""
+
+    shared = False
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -54,6 +67,12 @@ class MemoryStore:
             shelf.keep(rows)
             shelf.head = taken[-1].head
             self._shelves[shelf.ledger] = shelf
+
+    def within(self, connection: Any) -> Joined:
+        raise InvalidInput(path="connection", problem="only a ledger in PostgreSQL can join a transaction of yours")
+
+    def claim(self, ledger: str, known: Head) -> AbstractContextManager[Claim]:
+        raise NotImplementedError("nobody else has this memory")
 
     def events(self, ledger: str, first: int, limit: int) -> list[bytes]:
         with self._open():

@@ -11,13 +11,14 @@ import json
 import sqlite3
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from tallystick.errors import LedgerCorrupt, LedgerNotFound
+from tallystick.errors import InvalidInput, LedgerCorrupt, LedgerNotFound
 from tallystick.kernel import Balance, Lock
 from tallystick.stores import chunks
 from tallystick.stores.base import (
@@ -25,11 +26,14 @@ from tallystick.stores.base import (
     OBJECT_TYPES,
     PART_BITS,
     Batch,
+    Claim,
     EntryRow,
     Head,
     HeadMoved,
+    Joined,
     LoadedAccount,
     lock_place,
+    object_row,
 )
 from tallystick.stores.sql import statements
 from tallystick.stores.sqlite_file import SQL, SqliteFile
@@ -45,6 +49,8 @@ _LAST = 2**62
 
 class SqliteStore(SqliteFile):
     """The store in a ledger file; see Store for what each method does."""
+
+    shared = False
 
     def __init__(self, path: Path | str, *, read_only: bool = False, create: bool = True) -> None:
         self._ids: dict[str, int] = {}
@@ -76,6 +82,12 @@ class SqliteStore(SqliteFile):
                 self._add_projections(connection, ledger, batch)
         if batch is not None:
             self._heads[batch.ledger] = batch.head
+
+    def within(self, connection: Any) -> Joined:
+        raise InvalidInput(path="connection", problem="only a ledger in PostgreSQL can join a transaction of yours")
+
+    def claim(self, ledger: str, known: Head) -> AbstractContextManager[Claim]:
+        raise NotImplementedError("one process at a time writes a file, so nobody else ever comes first")
 
     def _claim(self, connection: sqlite3.Connection, batch: Batch) -> int:
         """The ledger's number, if the ledger stands where the batch expects it."""
@@ -114,7 +126,7 @@ class SqliteStore(SqliteFile):
                 document = msgspec.json.encode(listed).decode()
                 connection.execute(SQL[name], {"ledger": ledger, "part": part, "rows": document})
         if batch.objects:
-            connection.executemany(SQL["put_object"], [(ledger, *_object_row(*item)) for item in batch.objects])
+            connection.executemany(SQL["put_object"], [(ledger, *object_row(*item)) for item in batch.objects])
 
     def rebuild(self, batches: Iterable[Batch]) -> None:
         with self._writing() as connection:
@@ -459,7 +471,7 @@ class SqliteStore(SqliteFile):
         with self._reading() as connection:
             found = [row[0] for row in connection.execute("PRAGMA integrity_check(100)") if row[0] != "ok"]
             for ledger, *row in connection.execute(SQL["all_objects"]):
-                if tuple(row) != _object_row(row[0], row[1], self._decode(row[0], row[-1])):
+                if tuple(row) != object_row(row[0], row[1], self._decode(row[0], row[-1])):
                     found.append(f"{row[0]} {row[1]} of ledger {ledger} is not indexed by what it says")
         return found
 
@@ -485,11 +497,3 @@ def _by_part(rows: Sequence[Any], seq: Callable[[Any], int]) -> Iterator[tuple[i
         end = bisect_left(rows, (part + 1) << PART_BITS, start, key=seq)
         yield part, rows[start:end] if start or end < len(rows) else rows
         start = end
-
-
-def _object_row(kind: str, id: str, value: Any) -> tuple[str, str, str, str, str, str, bytes]:
-    account, state, expires, place = "", "", "", id
-    if isinstance(value, Lock):
-        account, state, place = value.account, value.state, lock_place(id)
-        expires = value.expires if value.is_open else ""
-    return kind, id, place, account, state, expires, msgspec.json.encode(value)

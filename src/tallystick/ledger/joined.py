@@ -1,0 +1,40 @@
+"""Posting inside a database transaction of the caller's: his rows and the ledger's commit together, or not at all.
+
+Nothing is queued and nothing is remembered: each call locks the ledger, which stays locked until the caller's
+transaction ends, reads what it needs through his connection, and writes through it. A call that fails takes back what
+it wrote itself and leaves the caller's transaction as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tallystick.commands import Command
+from tallystick.ledger.desk import Desk, Result
+from tallystick.ledger.writer import Job, check_commands, decide_job
+from tallystick.stores.base import Batch, Joined
+
+
+class JoinedWriter:
+    """A writer for one ledger in one transaction of the caller's; for one thread at a time, like his connection."""
+
+    def __init__(self, store: Joined, name: str, desk: Callable[[], Desk]) -> None:
+        self._store = store
+        self._name = name
+        self._desk = desk
+
+    def submit(self, commands: Sequence[Command], *, atomic: bool = False, dry_run: bool = False) -> list[Result]:
+        """As Writer.submit does, but nothing is durable before the caller commits."""
+        check_commands(commands)
+        job = Job(commands, atomic=atomic, dry_run=dry_run)
+        with self._store.savepoint():
+            self._store.lock(self._name)
+            desk = self._desk()
+            desk.begin()
+            decide_job(desk, job)
+            batch: Batch | None = desk.take()
+            if batch is not None:
+                self._store.append([batch])
+        if job.failure is not None:
+            raise job.failure
+        return job.results

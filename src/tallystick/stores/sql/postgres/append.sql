@@ -1,0 +1,58 @@
+-- What an append says, by name. These statements are prepared and sent together in one trip; $1 is always the ledger.
+
+-- name: begin
+BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+
+-- name: move_head
+-- Locks the ledger and compares in one: if the head is not where the batch was decided, `seq` would become null, which
+-- the table refuses, and with it all that was sent behind.
+UPDATE tallystick.head
+SET seq = CASE WHEN seq = $2::bigint AND hash = $3::text AND time = $4::text AND balances = $5::bigint
+               THEN $6::bigint END,
+    hash = $7::text, time = $8::text, balances = $9::bigint, period = $10::integer
+WHERE ledger = $1::integer;
+
+-- name: add_stretch
+INSERT INTO tallystick.stretch (ledger, period, first) VALUES ($1::integer, $2::integer, $3::bigint);
+
+-- name: add_event
+INSERT INTO tallystick.event (ledger, period, seq, count, encoding, time, hash, body)
+VALUES ($1::integer, $2::integer, $3::bigint, $4::integer, $5::integer, $6::text, $7::text, $8::bytea);
+
+-- name: add_assets
+INSERT INTO tallystick.asset (ledger, number, asset)
+SELECT $1::integer, added.* FROM unnest($2::bigint[], $3::text[]) AS added (number, asset);
+
+-- name: add_balances
+INSERT INTO tallystick.balance (ledger, id, number, account, asset, bucket)
+SELECT $1::integer, added.* FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[])
+    AS added (id, number, account, asset, bucket);
+
+-- name: add_entries
+INSERT INTO tallystick.entry (ledger, period, balance, version, seq, amount, before, after)
+SELECT $1::integer, $2::integer, added.*
+FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
+    AS added (balance, version, seq, amount, before, after);
+
+-- name: add_keys
+INSERT INTO tallystick.idempotency (ledger, period, number, seq, twin)
+SELECT $1::integer, $2::integer, added.* FROM unnest($3::bigint[], $4::bigint[], $5::bigint[])
+    AS added (number, seq, twin);
+
+-- name: add_references
+INSERT INTO tallystick.reference (ledger, period, seq, name, value)
+SELECT $1::integer, $2::integer, added.* FROM unnest($3::bigint[], $4::text[], $5::text[]) AS added (seq, name, value);
+
+-- name: add_backdated
+INSERT INTO tallystick.backdated (ledger, balance, seq, effective, amount)
+SELECT $1::integer, added.* FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::bigint[])
+    AS added (balance, seq, effective, amount);
+
+-- name: put_objects
+INSERT INTO tallystick.object (ledger, seq, kind, id, place, account, state, expires, body)
+SELECT $1::integer, $2::bigint, put.*
+FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+    AS put (kind, id, place, account, state, expires, body)
+ON CONFLICT (ledger, kind, id) DO UPDATE
+SET seq = excluded.seq, place = excluded.place, account = excluded.account, state = excluded.state,
+    expires = excluded.expires, body = excluded.body;
