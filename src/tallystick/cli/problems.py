@@ -43,6 +43,7 @@ ADVICE: dict[str, str] = {
     "member_not_found": "Make it a member with: tally account limit {account} ASSET LIMIT",
     "move_not_allowed": "A bucket is named behind the account, as in users:alice/promo or @fees/fees",
     "not_a_ledger": "Name another file with -f FILE",
+    "not_permitted": "Give the login a role that may; the ready ones are made with: tally migrate URL --roles",
     "over_capture": "Make it larger with: tally hold top-up {id} AMOUNT",
     "overloaded": "Try again in a moment, with the same --key",
     "period_closed": "Leave out --effective, or give a later time",

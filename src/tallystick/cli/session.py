@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ class Session:
         if self._database is None:
             import tallystick
 
+            logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it warns of what the store mends itself
             self._database = tallystick.open(self.url, create=create, read_only=not write)
             click.get_current_context().find_root().call_on_close(self._database.close)
         return self._database

@@ -12,7 +12,6 @@ then, so keep such a transaction short; and post to one ledger in it, or always 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any, TypedDict, Unpack
 
 from tallystick import commands as c
@@ -70,9 +69,7 @@ class Acts(Reads):
         if connection is None:
             return self._writer
         store = self._store.within(connection)
-        return JoinedWriter(
-            store, self._name, partial(Desk, store, self._name, self._clock, self._first_policy, passing=True)
-        )
+        return JoinedWriter(store, Desk(store, self._name, self._clock, self._first_policy, passing=True))
 
     def _act(self, kind: type[Command], fields: dict[str, Any], envelope: Envelope) -> Posted:
         if "key" not in envelope:

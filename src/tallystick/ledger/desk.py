@@ -6,6 +6,7 @@ used by one thread at a time: the writer's leader.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -71,7 +72,7 @@ class Desk:
         self._policy = policy
         self._filter: KeyFilter | None = NoFilter() if passing else None
         self._keyed = EMPTY_HEAD  # the keys of all events before this head are in the filter
-        self._saved_keys: list[int] = []
+        self._saved_keys: list[tuple[int, str]] = []  # size and SHA-256 of each segment that was kept
         self._stored_keys: dict[int, list[int]] = {}
         self._repeated: dict[int, bytes] = {}
         self._in_flight: deque[tuple[Batch, _Gathered]] = deque()
@@ -106,8 +107,13 @@ class Desk:
                 book.remember(kind, id, value)
         head = changes.head
         book.seq, book.hash, book.time, book.balances_made = head.seq, head.hash, head.time, head.balances
+        if changes.keys is not None and self._filter is not None and self._keyed == self._taken:
+            self._filter.add(changes.keys)
+            self._saved_keys = []
+            self._keyed = head
+        else:
+            self._know_keys(head)
         self._taken = head
-        self._know_keys(head)
 
     def begin(self) -> None:
         """Start a round: the book stands at the journal's end, and it is now."""
@@ -424,38 +430,53 @@ class Desk:
         known = self._keyed
         if head.seq <= known.seq:
             return head == known
-        body = self._store.event(self.name, known.seq - 1) if known.seq else b""
-        return body is not None and (not body or leaf_hash(body) == known.hash)
+        last = self._store.events(self.name, known.seq - 1, 1) if known.seq else []
+        return not known.seq or (bool(last) and leaf_hash(last[0]) == known.hash)
 
     def _load_filter(self, events: int) -> KeyFilter:
+        """The filter that was kept, if one writer kept all of it, with the keys since; else a filter of all keys."""
+        loaded, first, saved = None, 0, []
         kept = self._store.kept(self.name, "keys")
-        loaded, first = None, 0
         if kept is not None:
             about = json.loads(kept)
-            bodies = [self._store.kept(self.name, f"keys/{index}") or b"" for index in range(about["segments"])]
-            if about["events"] <= events:
+            digests = about.get("sha256", [])
+            bodies = [self._store.kept(self.name, f"keys/{index}") or b"" for index in range(len(digests))]
+            if about["events"] <= events and digests == [_sha256(body) for body in bodies]:
                 loaded, first = KeyFilter.load(bodies), about["events"]
+                saved = digests
         if loaded is None:
             loaded, first = KeyFilter(), 0
         else:
-            self._saved_keys = loaded.sizes
+            self._saved_keys = list(zip(loaded.sizes, saved, strict=True))
         loaded.add([number for number, _ in self._store.key_numbers(self.name, first)])
         return loaded
 
     def save_filter(self, *, at_work: bool) -> None:
-        """Write the key filter down if much of it is new; between rounds, with nothing in flight."""
+        """Write the key filter down if much of it is new; between rounds, with nothing in flight.
+
+        What is written last names every segment by its hash: another process may keep its own in between.
+        """
         if self._filter is None or self._in_flight or self._book is None:
             return
         sizes = self._filter.sizes
         enough = max(KEYS_PER_SAVE, self._filter.capacity // 8) if at_work else KEYS_PER_SAVE
-        if sum(sizes) - sum(self._saved_keys) < enough:
+        if sum(sizes) - sum(size for size, _ in self._saved_keys) < enough:
             return
-        events = self.book.seq
+        saved = []
         for index, size in enumerate(sizes):
-            if index >= len(self._saved_keys) or self._saved_keys[index] != size:
-                self._store.keep(self.name, f"keys/{index}", self._filter.dump(index))
-        self._store.keep(self.name, "keys", json.dumps({"segments": len(sizes), "events": events}).encode())
-        self._saved_keys = sizes
+            if index < len(self._saved_keys) and self._saved_keys[index][0] == size:
+                saved.append(self._saved_keys[index])
+            else:
+                body = self._filter.dump(index)
+                self._store.keep(self.name, f"keys/{index}", body)
+                saved.append((size, _sha256(body)))
+        about = {"events": self.book.seq, "sha256": [digest for _, digest in saved]}
+        self._store.keep(self.name, "keys", json.dumps(about).encode())
+        self._saved_keys = saved
+
+
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
 
 
 def _numbers(commands: Sequence[Command]) -> list[int]:

@@ -7,20 +7,19 @@ it wrote itself and leaves the caller's transaction as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tallystick.commands import Command
 from tallystick.ledger.desk import Desk, Result
 from tallystick.ledger.writer import Job, check_commands, decide_job
-from tallystick.stores.base import Batch, Joined
+from tallystick.stores.base import Joined
 
 
 class JoinedWriter:
-    """A writer for one ledger in one transaction of the caller's; for one thread at a time, like his connection."""
+    """A writer for one call, in a transaction of the caller's."""
 
-    def __init__(self, store: Joined, name: str, desk: Callable[[], Desk]) -> None:
+    def __init__(self, store: Joined, desk: Desk) -> None:
         self._store = store
-        self._name = name
         self._desk = desk
 
     def submit(self, commands: Sequence[Command], *, atomic: bool = False, dry_run: bool = False) -> list[Result]:
@@ -28,11 +27,10 @@ class JoinedWriter:
         check_commands(commands)
         job = Job(commands, atomic=atomic, dry_run=dry_run)
         with self._store.savepoint():
-            self._store.lock(self._name)
-            desk = self._desk()
-            desk.begin()
-            decide_job(desk, job)
-            batch: Batch | None = desk.take()
+            self._store.lock(self._desk.name)
+            self._desk.begin()
+            decide_job(self._desk, job)
+            batch = self._desk.take()
             if batch is not None:
                 self._store.append([batch])
         if job.failure is not None:

@@ -50,6 +50,8 @@ OVERLAPPED_FROM = 1_024
 """So many waiting commands are decided while the round before them is still being stored."""
 PART = 256
 """Commands that are decided before they are handed to the thread that stores."""
+JOINED_UP_TO = 1_024
+"""Events that are at least stored together, if so many come."""
 MAX_ATTEMPTS = 10
 """How often a job is decided anew because other processes wrote first."""
 ROUNDS_UNTIL_CALM = 8
@@ -116,7 +118,8 @@ class Writer:
             if not job.done:
                 self._lead(job)
             if isinstance(job.failure, HeadMoved):
-                self._claims = ROUNDS_UNTIL_CALM if self._store.shared else 0
+                if self._store.shared and not dry_run:  # whoever only tries things out locks nothing
+                    self._claims = ROUNDS_UNTIL_CALM
                 continue
             if job.failure is not None:
                 raise job.failure
@@ -292,10 +295,7 @@ class Writer:
         ticket: int | None = None
         try:
             ticket, idle = self._begin()
-            with self._turns:
-                self._turns.wait_for(lambda: self._finished == ticket)
-                if self._broken:
-                    raise HeadMoved
+            self._await_turn(ticket)
             if idle:
                 self._upkeep()
             seen: list[int] = []
@@ -366,10 +366,7 @@ class Writer:
         """Store what was decided on a head. What was only refused is stored by nobody, so where others write as well it
         must be seen that it was refused on what is there."""
         try:
-            with self._turns:
-                self._turns.wait_for(lambda: self._finished == ticket)
-                if self._broken:
-                    raise HeadMoved
+            self._await_turn(ticket)
         except BaseException:  # an interrupt, perhaps: nobody must wait for a round that has gone
             self._fail(ticket)
             raise
@@ -385,6 +382,13 @@ class Writer:
             self._fail(ticket)
             raise
         self._finish(seen)
+
+    def _await_turn(self, ticket: int) -> None:
+        """Wait until all rounds before this one are over. Raises HeadMoved if one of them came to nothing."""
+        with self._turns:
+            self._turns.wait_for(lambda: self._finished == ticket)
+            if self._broken:
+                raise HeadMoved
 
     def _finish(self, seen: list[int]) -> None:
         """The round is durable, up to the last event number seen."""
@@ -455,21 +459,22 @@ def _in_a_thread(store: Callable[[Iterable[Batch]], None], batches: Iterable[Bat
 
 
 def _until_none(parts: queue.SimpleQueue[Batch | BaseException | None]) -> Iterator[Batch]:
-    """The parts as they come; those that wait already are joined, so that fewer statements store them."""
-    while True:
-        waiting = [parts.get()]
-        while not parts.empty():
-            waiting.append(parts.get())
-        batches = []
-        for part in waiting:
+    """The parts as they come, joined until they are worth a statement each; all that wait already go together."""
+    ended = False
+    while not ended:
+        batches: list[Batch] = []
+        size = 0
+        while not ended and (size < JOINED_UP_TO or not parts.empty()):
+            part = parts.get()
             if isinstance(part, BaseException):
                 raise part
-            if part is not None:
+            if part is None:
+                ended = True
+            else:
                 batches.append(part)
+                size += len(part.bodies)
         if batches:
             yield joined(batches)
-        if waiting[-1] is None:
-            return
 
 
 def _noted(batches: Iterable[Batch], seen: list[int]) -> Iterator[Batch]:

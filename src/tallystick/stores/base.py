@@ -95,6 +95,8 @@ class Changes(Struct, frozen=True):
     """(account, asset, bucket, balance) of every balance that was posted to."""
     objects: list[tuple[Kind, str, Any]]
     """(kind, id, value) of every object that was set."""
+    keys: list[int] | None
+    """The numbers of the keys that were used; None: they are to be asked for."""
 
 
 class HeadMoved(Exception):

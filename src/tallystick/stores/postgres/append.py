@@ -102,6 +102,7 @@ def add_head(trip: Trip, ledger: int, batch: Batch) -> None:
         head.time.encode(),
         int8(head.balances),
         int4(period),
+        batch.ledger.encode(),
     )
     if period != period_of(expected.time):
         trip.add("add_stretch", int4(ledger), int4(period), int8(expected.seq))
@@ -164,11 +165,14 @@ def copy_rows(connection: Link, ledger: int, period: int, batch: Batch, numbers:
     if batch.entries:
         entries = numpy.array(batch.entries, dtype=numpy.int64)
         balance = numbers.all_stored(entries[:, 0])
+        order = numpy.argsort(balance, kind="stable")  # as the index has them, which is written the faster
+        entries, balance = entries[order], balance[order]
         rest = [(">i8", entries[:, column]) for column in range(1, 6)]
         rows = copy_of_numbers([(">i4", ledger), (">i4", period), (">i8", balance), *rest], len(entries))
         _copy(connection, "entry (ledger, period, balance, version, seq, amount, before, after)", rows)
     if batch.keys:
         keys = numpy.array(with_twins(batch.keys), dtype=numpy.int64)
+        keys = keys[numpy.argsort(keys[:, 0], kind="stable")]
         rest = [(">i8", keys[:, 0]), (">i8", keys[:, 1]), (">i4", keys[:, 2])]
         rows = copy_of_numbers([(">i4", ledger), (">i4", period), *rest], len(keys))
         _copy(connection, "idempotency (ledger, period, number, seq, twin)", rows)

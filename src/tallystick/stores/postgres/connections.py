@@ -7,11 +7,12 @@ up to a limit, and is then told why there is none. ``Borrowed`` offers the same 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import select
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import psycopg
@@ -36,6 +37,7 @@ MAX_WAITING = 1_000
 """Calls that may wait for a connection."""
 WAIT_SECONDS = 30.0
 """How long a call waits for a connection that works: as long as a server may take to come back."""
+ASK_AGAIN_SECONDS = 0.25
 STATEMENT_MILLISECONDS = 60_000
 LOCK_MILLISECONDS = 10_000
 IDLE_TRANSACTION_MILLISECONDS = 60_000
@@ -55,13 +57,15 @@ _SETTINGS = """
 SELECT set_config('timezone', 'UTC', false), set_config('client_min_messages', 'warning', false),
     set_config('search_path', 'pg_catalog', false),
     set_config('default_transaction_isolation', 'read committed', false),
+    set_config('plan_cache_mode', 'force_generic_plan', false), set_config('jit', 'off', false),
     CASE WHEN current_setting('statement_timeout') = '0' THEN set_config('statement_timeout', %s, false) END,
     CASE WHEN current_setting('lock_timeout') = '0' THEN set_config('lock_timeout', %s, false) END,
     CASE WHEN current_setting('idle_in_transaction_session_timeout') = '0'
         THEN set_config('idle_in_transaction_session_timeout', %s, false) END,
     CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END
 """
-"""What every connection is set to. What was answered must be on the disk, whatever the server's default."""
+"""What every connection is set to. The statements are few and have one good plan each, so none is planned or compiled
+anew. What was answered must be on the disk, whatever the server's default."""
 
 
 Link = psycopg.Connection[Any]
@@ -108,7 +112,7 @@ def conninfo_of(url: str) -> str:
     with contextlib.suppress(psycopg.Error):
         given = conninfo_to_dict(url)
     if "@" in str(given.get("host", "")) or not _PORTS.match(str(given.get("port", ""))):
-        problem = f"{masked(url)} is no PostgreSQL URL; in a password, @ is written %40, / %2F and % %25"
+        problem = "it is no PostgreSQL URL; in a password, @ is written %40, / %2F and % %25"
         raise InvalidInput(path="url", problem=problem)
     return make_conninfo("", **{**DEFAULTS, **given, "client_encoding": "UTF8"})
 
@@ -116,7 +120,12 @@ def conninfo_of(url: str) -> str:
 class Pool:
     """A bounded pool to one database. Raises Unavailable, NotPermitted or InvalidInput if it cannot be reached now."""
 
-    def __init__(self, url: str, *, connections: int = MAX_CONNECTIONS) -> None:
+    def __init__(
+        self, url: str, *, connections: int = MAX_CONNECTIONS, on_connect: Callable[[], None] = lambda: None
+    ) -> None:
+        if connections < 2:  # one that appends, and one to read with meanwhile
+            raise InvalidInput(path="connections", problem=f"{connections} is too few: 2 are needed")
+        self._on_connect = on_connect
         self.name = masked(url)
         conninfo = conninfo_of(url)
         try:
@@ -128,13 +137,14 @@ class Pool:
         self._conninfo = conninfo
         self._closed = False
         self._checked = threading.Lock()
+        self._process = os.getpid()
         # Whoever appends may need a second connection, to read: not all can be taken by those who append.
         self._writers = threading.BoundedSemaphore(max(connections // 2, 1))
         self._pool = ConnectionPool(
             conninfo,
             connection_class=Connection,
             kwargs={"autocommit": True},
-            configure=configure,
+            configure=self._configure,
             min_size=0,
             max_size=connections,
             max_waiting=MAX_WAITING,
@@ -143,6 +153,10 @@ class Pool:
             name=f"tallystick {id(self)}",
             open=True,
         )
+
+    def _configure(self, connection: Link) -> None:
+        configure(connection)
+        self._on_connect()
 
     @contextlib.contextmanager
     def using(self) -> Iterator[Link]:
@@ -175,11 +189,15 @@ class Pool:
         """A connection that is not known to be broken. One that went stale while it lay idle is replaced first."""
         if self._closed:
             raise Closed()
+        if os.getpid() != self._process:  # the parent's sockets: what is answered there could be another one's answer
+            raise Unavailable(reason="it was opened before this process was forked; open it again here")
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
-                connection = self._pool.getconn(max(deadline - time.monotonic(), 0.1))
+                connection = self._pool.getconn(ASK_AGAIN_SECONDS)
             except (PoolTimeout, TooManyRequests) as error:
+                if time.monotonic() < deadline:
+                    continue  # the pool tries to connect only when it is asked
                 raise Unavailable(reason=f"{self.name}: no connection: {self._why(error)}") from None
             except psycopg.Error as error:
                 raise translate(error, self.name) from None
@@ -201,7 +219,7 @@ class Pool:
         if connection.pgconn.transaction_status != pq.TransactionStatus.IDLE and not connection.closed:
             with contextlib.suppress(psycopg.Error):  # by libpq: psycopg would forget what is prepared here
                 connection.pgconn.exec_(b"ROLLBACK")
-        if connection.pgconn.transaction_status != pq.TransactionStatus.IDLE:
+        if connection.pgconn.transaction_status != pq.TransactionStatus.IDLE or connection.pgconn.pipeline_status:
             connection.close()
         self._pool.putconn(connection)
 
@@ -210,7 +228,7 @@ class Pool:
             self._pool.check()
 
     def close(self) -> None:
-        if not self._closed:
+        if not self._closed and os.getpid() == self._process:
             self._closed = True
             self._pool.close(timeout=5)
 

@@ -123,9 +123,8 @@ def state_of(steps: Sequence[Step]) -> State:
 
 def _read(connection: Link) -> dict[int, _Applied]:
     """What was applied; nothing if the table that says so is not there."""
-    idle = connection.info.transaction_status == pq.TransactionStatus.IDLE
     try:
-        with contextlib.nullcontext() if idle and connection.autocommit else connection.transaction():
+        with connection.transaction():
             rows = connection.cursor(row_factory=tuple_row).execute(SQL["applied"]).fetchall()
     except psycopg.errors.UndefinedTable:
         return {}
@@ -200,6 +199,7 @@ def _apply_next(connection: Link, place: str, migrations: Sequence[Migration]) -
     with connection.transaction():
         _begin(connection)
         connection.execute(SQL["make_schema"])
+        connection.execute(SQL["distrust_owner"])
         connection.execute(SQL["become_owner"])
         connection.execute(SQL["make_table"])
         applied = _read(connection)

@@ -16,9 +16,21 @@ from msgspec import Struct
 from psycopg.rows import tuple_row
 
 from tallystick.errors import LedgerCorrupt
+from tallystick.events import Entry
+from tallystick.journal import decode_event
 from tallystick.kernel import Balance, Lock
 from tallystick.stores import chunks
-from tallystick.stores.base import OBJECT_TYPES, PART_BITS, EntryRow, Head, LoadedAccount, lock_place, object_row
+from tallystick.stores.base import (
+    OBJECT_TYPES,
+    PART_BITS,
+    Changes,
+    EntryRow,
+    Head,
+    LoadedAccount,
+    key_number,
+    lock_place,
+    object_row,
+)
 from tallystick.stores.postgres.append import Numbers
 from tallystick.stores.postgres.archived import ArchivedReading, recorded_until
 from tallystick.stores.postgres.connections import Borrowed, Link, Source
@@ -30,10 +42,9 @@ SQL = queries("postgres/queries.sql")
 
 KEY_PART_BITS = 18
 """Keys and references are unique, and are looked for, within parts of 2^18 events."""
-LOOKED_UP = 2_048
-"""So many balances or more are found by reading all balances."""
 LOCKS_PER_FETCH = 500
-ROWS_PER_FETCH = 50_000
+EVENTS_READ = 1_024
+"""Up to so many events of others are read to learn what changed."""
 
 _LAST = 2**62
 _BEYOND = "\U0010ffff"
@@ -112,7 +123,7 @@ class Reading(ArchivedReading):
         """A connection in one snapshot of the database, in which no period leaves for the archive."""
         with self._source.using() as connection:
             if isinstance(self._source, Borrowed):
-                connection.execute(SQL["keep_periods"])
+                self._do(connection, "keep_periods")
                 yield connection
             else:
                 connection.execute(SQL["begin_reading"])
@@ -122,14 +133,12 @@ class Reading(ArchivedReading):
     def _known(self, ledger: int) -> Numbers:
         return self._numbers.setdefault(ledger, Numbers())
 
-    def _learn(self, connection: Link, ledger: int, balances: Iterable[int]) -> Numbers:
-        """The numbers of a ledger, with these balances among them if they exist."""
-        numbers = self._known(ledger)
+    def _learn(self, connection: Link, ledger: int, balances: Iterable[int], numbers: Numbers) -> None:
+        """Have these balances among the numbers, if they exist."""
         unknown = numbers.unknown(balances)
         if unknown:
             for balance, stored in self._rows(connection, "balances_by_number", ledger=ledger, numbers=unknown):
                 numbers.know(balance, stored)
-        return numbers
 
     # ------------------------------------------------------------ heads and events
 
@@ -312,6 +321,7 @@ class Reading(ArchivedReading):
         standing = self._standing(connection, ledger, before)
         asked = {**self._tail(standing, before), "part": standing.snapshot}
         archived = self._long_ago(connection, ledger, standing, before, None)
+        self._without_nested_loops(connection)
         found = []
         for account, asset, bucket, number, *last, adds_up in self._rows(
             connection, "all_balances", ledger=ledger, **asked
@@ -338,7 +348,8 @@ class Reading(ArchivedReading):
             if len(found) == limit:
                 return found
             periods, parts = standing.places(PART_BITS, max(first, standing.boundary), before)
-            numbers = self._learn(connection, id, balance_ids)
+            numbers = self._known(id)
+            self._learn(connection, id, balance_ids, numbers)
             unknown = set(numbers.unknown(balance_ids))
             balances = {numbers.stored(balance): balance for balance in balance_ids if balance not in unknown}
             asked = {"balances": list(balances), "first": first, "before": before}
@@ -382,24 +393,25 @@ class Reading(ArchivedReading):
         return found
 
     def key_numbers(self, ledger: str, first: int = 0, before: int | None = None) -> Iterator[tuple[int, int]]:
-        with self._source.reading() as connection:
-            yield from self._between(connection, "keys_between", ledger, first, before)
+        return self._between("keys_between", ledger, first, before)
 
     def references_between(self, ledger: str, first: int, before: int) -> list[tuple[str, str, int]]:
-        with self._source.reading() as connection:
-            return list(self._between(connection, "references_between", ledger, first, before))
+        return list(self._between("references_between", ledger, first, before))
 
-    def _between(self, connection: Link, query: str, ledger: str, first: int, before: int | None) -> Iterator[Any]:
-        """The rows of a partitioned table for a range of events, part by part."""
-        id = self._id(connection, ledger)
-        if id is None:
-            return
-        standing = self._standing(connection, id)
+    def _between(self, query: str, ledger: str, first: int, before: int | None) -> Iterator[Any]:
+        """The rows of a partitioned table for a range of events, part by part; no connection is held between parts."""
+        with self._source.reading() as connection:
+            id = self._id(connection, ledger)
+            if id is None:
+                return
+            standing = self._standing(connection, id)
         before = _LAST if before is None else before
         periods, parts = standing.places(KEY_PART_BITS, first, min(before, standing.head.seq))
         for period, part in zip(reversed(periods), reversed(parts), strict=True):
-            place = {"periods": [period], "parts": [part]}
-            yield from self._rows(connection, query, ledger=id, first=first, before=before, **place)
+            with self._source.using() as connection:
+                asked = {"period": period, "part": part, "first": first, "before": before}
+                rows = self._rows(connection, query, ledger=id, **asked)
+            yield from rows
 
     def references(self, ledger: str, name: str, value: str) -> list[int]:
         with self._source.reading() as connection:
@@ -500,24 +512,62 @@ class Reading(ArchivedReading):
 
     # ------------------------------------------------------------ what others did
 
-    def _changes(self, connection: Link, ledger: int, known: Head) -> tuple[Head, list[Any], list[Any]]:
-        """The head, and the balances and objects that changed since the one that is known."""
+    def _changes(self, connection: Link, name: str, ledger: int, known: Head) -> Changes:
+        """What changed since the head that is known: a few events are read, of many only what they led to."""
         standing = self._standing(connection, ledger)
-        head = standing.head
-        periods, parts = standing.places(PART_BITS, known.seq, head.seq)
-        asked = {"periods": periods, "parts": parts, "first": known.seq}
+        count = standing.head.seq - known.seq
+        keys: list[int] | None = None
+        if count <= EVENTS_READ:
+            balances, keys = self._changed_by(connection, name, ledger, known.seq, standing.head.seq)
+        if keys is None or len(keys) != count:  # they are too many, or lie in the archive by now
+            balances, keys = self._changed_since(connection, ledger, known.seq, standing), None
+        rows = self._rows(connection, "changed_objects", ledger=ledger, first=known.seq)
+        objects = [(kind, id, decode_object(kind, body)) for kind, id, body in rows]
+        return Changes(standing.head, balances, objects, keys)
+
+    def _changed_by(
+        self, connection: Link, name: str, ledger: int, first: int, before: int
+    ) -> tuple[list[tuple[str, str, str, Balance]], list[int]]:
+        """The balances that these events changed, and the numbers of their keys."""
+        last: dict[tuple[str, str, str], Entry] = {}
+        keys = []
+        for row in self._rows(connection, "event_rows", ledger=ledger, first=first, before=before):
+            seq, count, _, hash, encoding, body = row
+            for event in map(decode_event, chunks.unpack(name, seq, count, hash, encoding, body)):
+                if event.seq >= first:
+                    keys.append(key_number(event.source, event.idem))
+                    last.update(((entry.account, entry.asset, entry.bucket), entry) for entry in event.entries)
+        accounts = sorted({account for account, _, _ in last})
         numbers = self._known(ledger)
         balances = []
+        for stored, number, *place in self._rows(connection, "balances_by_account", ledger=ledger, accounts=accounts):
+            numbers.know(number, stored)
+            entry = last.get((place[0], place[1], place[2]))
+            if entry is not None:
+                balances.append((*place, Balance(number, entry.after, entry.version)))
+        return balances, keys
+
+    def _changed_since(
+        self, connection: Link, ledger: int, first: int, standing: Standing
+    ) -> list[tuple[str, str, str, Balance]]:
+        """The balances that were posted to from an event on."""
+        periods, parts = standing.places(PART_BITS, first, standing.head.seq)
+        asked = {"periods": periods, "parts": parts, "first": first}
+        numbers = self._known(ledger)
+        balances = []
+        self._without_nested_loops(connection)
         for account, asset, bucket, stored, number, after, version in self._rows(
             connection, "changed_balances", ledger=ledger, **asked
         ):
             numbers.know(number, stored)
             balances.append((account, asset, bucket, Balance(number, after, version)))
-        objects = [
-            (kind, id, decode_object(kind, body))
-            for kind, id, body in self._rows(connection, "changed_objects", ledger=ledger, first=known.seq)
-        ]
-        return head, balances, objects
+        return balances
+
+    def _without_nested_loops(self, connection: Link) -> None:
+        """Before all balances are joined, in a transaction of ours: where PostgreSQL has no statistics yet it expects a
+        few rows, and would look each of very many up."""
+        if not isinstance(self._source, Borrowed):
+            connection.execute("SET LOCAL enable_nestloop = off")
 
 
 def decode_object(kind: str, body: str) -> Any:

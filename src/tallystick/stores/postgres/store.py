@@ -9,6 +9,7 @@ arithmetic; what does not add up is reported, never repaired.
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import time
 from collections.abc import Iterable, Iterator
@@ -31,6 +32,7 @@ from tallystick.stores.postgres.append import (
     follow,
     period_of,
 )
+from tallystick.stores.postgres.archived import carry_again
 from tallystick.stores.postgres.connections import (
     MAX_CONNECTIONS,
     RETRIED,
@@ -42,7 +44,7 @@ from tallystick.stores.postgres.connections import (
     Source,
     is_lost,
 )
-from tallystick.stores.postgres.reading import Reading
+from tallystick.stores.postgres.reading import SQL, Reading
 from tallystick.stores.postgres.wire import Trip
 from tallystick.stores.sql import statements
 
@@ -65,7 +67,7 @@ class PostgresStore(Reading):
     def __init__(
         self, url: str, *, read_only: bool = False, create: bool = True, connections: int = MAX_CONNECTIONS
     ) -> None:
-        super().__init__(Pool(url, connections=connections))
+        super().__init__(Pool(url, connections=connections, on_connect=self._forget))
         self._read_only = read_only
         self._months: set[int] = set()
         self._upkeep: Source = self._source
@@ -107,9 +109,8 @@ class PostgresStore(Reading):
             raise InvalidInput(path="connection", problem="its transaction has failed already: roll it back first")
         if connection.autocommit and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             raise InvalidInput(path="connection", problem="it is in no transaction: begin one, or turn autocommit off")
-        found: PostgresStore = object.__new__(PostgresStore)
-        Reading.__init__(found, Borrowed(connection))
-        found._read_only, found._months, found._upkeep = self._read_only, self._months, self._upkeep
+        found = copy.copy(self)
+        Reading.__init__(found, Borrowed(connection))  # its own connection, and nothing known
         if connection not in self._met:
             with found.savepoint():
                 installation = found._row(connection, "installation")
@@ -150,7 +151,7 @@ class PostgresStore(Reading):
         if id is None:
             raise HeadMoved
         with self._appending(id) as appending:
-            appending.lock(known)
+            appending.lock(ledger, known)
             yield appending
 
     @contextlib.contextmanager
@@ -179,9 +180,10 @@ class PostgresStore(Reading):
 
     def _forget(self) -> None:
         """Keep nothing that was read: another server may have taken the place of the one that said it."""
-        self._recent.clear()
-        self._numbers.clear()
-        self._ids.clear()
+        if hasattr(self, "_ids"):  # else it is the first connection of all
+            self._recent.clear()
+            self._numbers.clear()
+            self._ids.clear()
 
     def _was_kept(self, ledger: int, head: Head) -> bool:
         """Whether the events that lead to this head are in the journal, for good or not at all: whoever could still be
@@ -215,7 +217,7 @@ class PostgresStore(Reading):
             return found
         with self._source.using() as connection, connection.transaction():
             self._do(connection, "add_ledger", name=ledger)
-            row = self._row(connection, "ledger_id", name=ledger)
+            row = self._row(connection, "ledger_number", name=ledger)
             self._do(connection, "add_head", ledger=row[0])
         found = self._ids[ledger] = int(row[0])
         return found
@@ -226,14 +228,17 @@ class PostgresStore(Reading):
             return
         year, month = divmod(period, 100)
         with self._upkeep.using() as connection:
-            for ahead in range(MONTHS_AHEAD + 1):
+            self._do(connection, "make_partitions", period=period)
+            for ahead in range(1, MONTHS_AHEAD + 1):
                 years, months = divmod(month - 1 + ahead, 12)
-                self._do(connection, "make_partitions", period=(year + years) * 100 + months + 1)
+                try:
+                    self._do(connection, "make_partitions", period=(year + years) * 100 + months + 1)
+                except psycopg.errors.LockNotAvailable:  # somebody is at work on the tables, and there is time
+                    break
         self._months.add(period)
 
-    def _assets(self, connection: Link, ledger: int, batch: Batch) -> list[tuple[int, str]]:
+    def _assets(self, connection: Link, ledger: int, batch: Batch, numbers: Numbers) -> list[tuple[int, str]]:
         """Give a batch's new balances their ids; the numbers of the assets among them that are new."""
-        numbers = self._known(ledger)
         known = numbers.at == batch.expected
         if batch.balances and not known:  # others may have made balances since
             rows = self._rows(connection, "assets", ledger=ledger)
@@ -257,7 +262,7 @@ class PostgresStore(Reading):
 
     def _rebuild(self, connection: Link, batches: Iterable[Batch]) -> None:
         connection.execute("SET LOCAL statement_timeout = 0")
-        connection.execute("LOCK TABLE tallystick.head IN EXCLUSIVE MODE")
+        connection.execute(SQL["stop_all"])
         ledger: int | None = None
         for batch in batches:
             if ledger is None:
@@ -286,10 +291,11 @@ class PostgresStore(Reading):
 
     def _add_again(self, connection: Link, ledger: int, batch: Batch) -> None:
         """A batch's rows, each in the period in which its event was appended."""
-        assets = self._assets(connection, ledger, batch)
         numbers = self._known(ledger)
+        assets = self._assets(connection, ledger, batch, numbers)
         before = batch.head.seq
         standing = self._standing(connection, ledger)
+        batch = carry_again(connection, ledger, standing.boundary, batch, numbers)
         for period, first, end in standing.stretches():
             low, high = max(first, batch.expected.seq), min(end, before)
             if low >= high:
@@ -317,6 +323,7 @@ class PostgresStore(Reading):
                 return False
             asked = {**self._tail(standing, new << PART_BITS), "part": standing.snapshot, "new": new, "ledger": id}
             connection.execute("SET LOCAL statement_timeout = 0")
+            self._without_nested_loops(connection)
             self._do(connection, "add_snapshot", **asked)
             self._do(connection, "add_snapshot_point", ledger=id, new=new)
         return True
@@ -342,13 +349,12 @@ class Appending:
         self._store = store
         self._connection = connection
         self._ledger = ledger
-        self._joins = joins
         self._begun = joins
         self.done = joins
         self.last: Head | None = None
         """The head that the last batch led to."""
 
-    def lock(self, known: Head) -> None:
+    def lock(self, name: str, known: Head) -> None:
         """Keep all others from appending, and read what they did."""
         connection, store = self._connection, self._store
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
@@ -362,7 +368,7 @@ class Appending:
             if known.seq and (last is None or last[0] != known.hash):
                 store._forget()  # another history has taken this one's place: all must be read anew
                 raise HeadMoved
-            self.changes = Changes(*store._changes(connection, self._ledger, known))
+            self.changes = store._changes(connection, name, self._ledger, known)
 
     def append(self, batches: Iterable[Batch]) -> None:
         following = iter(batches)
@@ -379,9 +385,10 @@ class Appending:
     def _trip(self, batch: Batch, *, whole: bool = False) -> tuple[Trip, Numbers]:
         """A trip that moves the head; unless it is the whole append, it begins the transaction if nothing has."""
         connection, ledger = self._connection, self._ledger
-        assets = self._store._assets(connection, ledger, batch)
+        numbers = self._store._known(ledger)
+        assets = self._store._assets(connection, ledger, batch, numbers)
         touched = {row[0] for row in batch.entries} | {row[0] for row in batch.backdated}
-        numbers = self._store._learn(connection, ledger, touched)
+        self._store._learn(connection, ledger, touched, numbers)
         if numbers.unknown(touched):  # the batch stands on what is not here
             self._check_head(batch)
         trip = Trip(connection)

@@ -103,7 +103,11 @@ class Trip:
             command()
         self._commands = []
         pgconn.pipeline_sync()
-        failed = self._connection.wait(_first_failure(pgconn))
+        try:
+            failed = self._connection.wait(_first_failure(pgconn))
+        except BaseException:  # an interrupt: what the server still answers must not be taken for another answer
+            self._connection.close()
+            raise
         pgconn.exit_pipeline_mode()
         if failed is not None:
             raise psycopg.errors.error_from_result(failed, encoding="utf-8")

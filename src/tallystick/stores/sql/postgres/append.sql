@@ -5,12 +5,13 @@ BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 
 -- name: move_head
 -- Locks the ledger and compares in one: if the head is not where the batch was decided, `seq` would become null, which
--- the table refuses, and with it all that was sent behind.
+-- the table refuses, and with it all that was sent behind. If the number is another ledger's, as it may be on a server that
+-- has taken the place of one with later news, no head moves, and the guards refuse what was sent behind.
 UPDATE tallystick.head
 SET seq = CASE WHEN seq = $2::bigint AND hash = $3::text AND time = $4::text AND balances = $5::bigint
                THEN $6::bigint END,
     hash = $7::text, time = $8::text, balances = $9::bigint, period = $10::integer
-WHERE ledger = $1::integer;
+WHERE ledger = $1::integer AND EXISTS (SELECT FROM tallystick.ledger WHERE id = $1::integer AND name = $11::text);
 
 -- name: add_stretch
 INSERT INTO tallystick.stretch (ledger, period, first) VALUES ($1::integer, $2::integer, $3::bigint);

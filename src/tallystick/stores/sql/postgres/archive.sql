@@ -13,9 +13,10 @@ UPDATE tallystick.retention SET years = %(years)s, changed = %(now)s, changed_by
 
 -- name: periods
 -- The periods that have partitions here and events in them, oldest first: how many ledgers and events, and their bytes.
+-- The names are looked at before they are cut, for PostgreSQL may look at those of other tables too.
 SELECT leaf.period, count(*), sum(stretch.before - stretch.first)::bigint, leaf.bytes
 FROM (
-    SELECT right(relname, 6)::integer AS period, sum(pg_total_relation_size(oid))::bigint AS bytes
+    SELECT CASE WHEN relname ~ '_[0-9]{6}$' THEN right(relname, 6)::integer END AS period, sum(pg_total_relation_size(oid))::bigint AS bytes
     FROM pg_inherits JOIN pg_class ON oid = inhrelid
     WHERE inhparent IN ('tallystick.event'::regclass, 'tallystick.entry'::regclass)
     GROUP BY 1

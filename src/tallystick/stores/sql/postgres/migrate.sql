@@ -24,6 +24,20 @@ BEGIN
     END IF;
 END $$;
 
+-- name: distrust_owner
+-- Somebody who may make schemas could have made this one, with tables that act in the name of whoever touches them.
+DO $$
+DECLARE
+    owner name;
+BEGIN
+    SELECT rolname INTO owner FROM pg_namespace JOIN pg_roles ON pg_roles.oid = nspowner
+    WHERE nspname = 'tallystick' AND rolname <> current_user AND rolcanlogin AND NOT rolsuper;
+    IF owner IS NOT NULL THEN
+        RAISE EXCEPTION 'the schema tallystick belongs to %, who is somebody else: migrate as him, or give it to a role '
+            'that cannot log in', owner USING ERRCODE = 'insufficient_privilege';
+    END IF;
+END $$;
+
 -- name: become_owner
 -- Whoever runs a migration, what it makes belongs to the schema's owner.
 SELECT set_config('role', pg_get_userbyid(nspowner), true) FROM pg_namespace

@@ -7,6 +7,10 @@ SELECT name, id FROM tallystick.ledger JOIN tallystick.head ON head.ledger = led
 SELECT id::text, (SELECT oid FROM pg_database WHERE datname = current_database())::text FROM tallystick.installation;
 
 -- name: ledger_id
+SELECT id FROM tallystick.ledger JOIN tallystick.head ON head.ledger = ledger.id WHERE name = %(name)s;
+
+-- name: ledger_number
+-- The same before it has a head.
 SELECT id FROM tallystick.ledger WHERE name = %(name)s;
 
 -- name: add_ledger
@@ -210,12 +214,13 @@ CROSS JOIN LATERAL (
 
 -- name: keys_between
 SELECT number, seq FROM tallystick.idempotency
-WHERE ledger = %(ledger)s AND period = ANY(%(periods)s) AND (seq >> 18)::integer = ANY(%(parts)s)
-  AND seq >= %(first)s AND seq < %(before)s;
+WHERE ledger = %(ledger)s AND period = %(period)s AND (seq >> 18)::integer = %(part)s
+  AND seq >= %(first)s AND seq < %(before)s
+ORDER BY seq;
 
 -- name: references_between
 SELECT name, value, seq FROM tallystick.reference
-WHERE ledger = %(ledger)s AND period = ANY(%(periods)s) AND (seq >> 18)::integer = ANY(%(parts)s)
+WHERE ledger = %(ledger)s AND period = %(period)s AND (seq >> 18)::integer = %(part)s
   AND seq >= %(first)s AND seq < %(before)s;
 
 -- name: references
@@ -300,6 +305,10 @@ SELECT
     (SELECT count(*) FROM tallystick.object WHERE ledger = %(ledger)s AND kind = 'lock'),
     (SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
      WHERE relnamespace = 'tallystick'::regnamespace AND relkind = 'r');
+
+-- name: stop_all
+-- Nobody appends during a rebuild, and no snapshot that was read from the old rows comes to stand beside the new ones.
+LOCK TABLE tallystick.head, tallystick.snapshot, tallystick.snapshot_point, tallystick.cache IN EXCLUSIVE MODE;
 
 -- name: guarded
 -- The tables, with their partitions, whose guards a rebuild sets aside.

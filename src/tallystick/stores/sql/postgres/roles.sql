@@ -25,10 +25,14 @@ BEGIN
         END;
     END LOOP;
     -- Who is no superuser must be a member of the owner to hand over to it, and to migrate later.
-    IF NOT pg_has_role('tallystick_owner',
-            CASE WHEN current_setting('server_version_num')::integer < 160000 THEN 'MEMBER' ELSE 'SET' END) THEN
-        EXECUTE format('GRANT tallystick_owner TO %I', current_user);
-    END IF;
+    BEGIN
+        IF NOT pg_has_role('tallystick_owner',
+                CASE WHEN current_setting('server_version_num')::integer < 160000 THEN 'MEMBER' ELSE 'SET' END) THEN
+            EXECUTE format('GRANT tallystick_owner TO %I', current_user);
+        END IF;
+    EXCEPTION WHEN unique_violation THEN
+        NULL;
+    END;
 END $$;
 
 -- ---------------------------------------------------------------- everything belongs to the owner

@@ -66,7 +66,7 @@ DECLARE
     led boolean;
 BEGIN
     IF new.seq = new.since + 1 THEN  -- one event, as often as not: its key is known
-        SELECT count = 1 AND hash = new.hash INTO led FROM tallystick.event
+        SELECT hash = new.hash INTO led FROM tallystick.event
         WHERE ledger = new.ledger AND period = new.period AND seq = new.since;
     ELSE
         SELECT hash = new.hash INTO led FROM tallystick.event
