@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PERIOD = 202601
+MONTHS = BEFORE, PERIOD, AFTER = 202512, 202601, 202602
+"""Months that have partitions; the ledger is in the one in the middle."""
 USD, EUR = 1 << 40, 2 << 40
 """What an asset adds to the numbers of its balances, which count from 1."""
 ALICE, ISSUER, ALICE_EURO, ISSUER_EURO = USD | 1, USD | 2, EUR | 1, EUR | 2
@@ -12,8 +13,7 @@ ALICE, ISSUER, ALICE_EURO, ISSUER_EURO = USD | 1, USD | 2, EUR | 1, EUR | 2
 FIRST_HASH, SECOND_HASH = "1" * 64, "2" * 64
 
 OPENING = f"""
-SELECT tallystick.make_partitions({PERIOD});
-SELECT tallystick.make_partitions({PERIOD + 1});
+SELECT tallystick.make_partitions({BEFORE}), tallystick.make_partitions({PERIOD}), tallystick.make_partitions({AFTER});
 BEGIN;
 INSERT INTO tallystick.ledger (name) VALUES ('main');
 INSERT INTO tallystick.head (ledger) VALUES (1);
@@ -41,6 +41,12 @@ def entries(*rows: tuple[int, int, int, int, int], period: int = PERIOD, ledger:
         for balance, version, seq, amount, before in rows
     )
     return f"INSERT INTO tallystick.entry VALUES {values};"
+
+
+def several_entries(*rows: tuple[int, tuple[int, int, int, int, int]]) -> str:
+    """(period, entry) of each, in one statement."""
+    parts = [entries(row, period=period).partition("VALUES ") for period, row in rows]
+    return parts[0][0] + "VALUES " + ", ".join(values.rstrip(";") for _, _, values in parts) + ";"
 
 
 def event(seq: int, count: int, *, hash: str = SECOND_HASH, period: int = PERIOD, ledger: int = 1) -> str:

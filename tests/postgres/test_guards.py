@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 from tests.postgres.by_hand import (
+    AFTER,
     ALICE,
     ALICE_EURO,
+    BEFORE,
     ISSUER,
+    MONTHS,
     OPENING,
     PERIOD,
     USD,
@@ -25,6 +28,7 @@ from tests.postgres.by_hand import (
     event,
     key,
     move,
+    several_entries,
     several_events,
 )
 from tests.postgres.conftest import SUPERUSER, WRITER, Psql, all_of_it
@@ -62,9 +66,9 @@ RIGHT_APPENDS = {
     ),
     "in the next month": replace(
         RIGHT,
-        move=move(period=str(PERIOD + 1)),
-        events=event(3, 2, period=PERIOD + 1),
-        entries=entries(*TRANSFER, period=PERIOD + 1),
+        move=move(period=str(AFTER)),
+        events=event(3, 2, period=AFTER),
+        entries=entries(*TRANSFER, period=AFTER),
     ),
     "the head checked early": replace(RIGHT, last="SET CONSTRAINTS ALL IMMEDIATE;"),
 }
@@ -117,7 +121,7 @@ def change(table: str, column: str = "") -> dict[str, tuple[Cheat, ...]]:
     """Every way to change what stands in a table or a partition."""
     parent = table.removesuffix(f"_{PERIOD}")
     changed = drop(f"{parent}_is_never_changed", parent)
-    partitions = [f"{parent}_{PERIOD}", f"{parent}_{PERIOD + 1}"] if parent not in ("balance", "head") else []
+    partitions = [f"{parent}_{month}" for month in MONTHS] if parent not in ("balance", "head") else []
     truncated = drop(f"{parent}_is_never_truncated", *([parent, *partitions] if table == parent else [table]))
     ways = {"TRUNCATE": (f"TRUNCATE tallystick.{table};", truncated)}
     if column:
@@ -187,6 +191,11 @@ ENTRIES = {
         "balances are numbered one after the other within their asset",
         drop("balances_are_counted", "balance"),
     ),
+    "balances with one left out between them": Cheat(
+        balance(USD | 3, 5).replace(";", f", (1, {USD | 5}, 6, 'users:fred', 'USD/2', 'available');"),
+        "balances are numbered one after the other within their asset",
+        drop("balances_are_counted", "balance"),
+    ),
     "an asset with balances that are not there": Cheat(
         "INSERT INTO tallystick.asset (ledger, number, asset, balances) VALUES (1, 3, 'GBP/2', 9);",
         "permission denied for table asset",
@@ -214,7 +223,16 @@ ENTRIES = {
         replace(RIGHT, entries=entries((ALICE, 2, 5, -10, 100), (ISSUER, 2, 5, 10, -100))), STRAY_ENTRIES, SUMS
     ),
     "entries in another month than the head": Cheat(
-        replace(RIGHT, entries=entries(*TRANSFER, period=PERIOD + 1)), STRAY_ENTRIES, SUMS
+        replace(RIGHT, entries=entries(*TRANSFER, period=AFTER)), STRAY_ENTRIES, SUMS
+    ),
+    "one entry in a later month than the head": Cheat(
+        replace(RIGHT, entries=several_entries((PERIOD, TRANSFER[0]), (AFTER, TRANSFER[1]))), STRAY_ENTRIES, SUMS
+    ),
+    "one entry in an earlier month than the head": Cheat(
+        replace(RIGHT, entries=several_entries((PERIOD, TRANSFER[0]), (BEFORE, TRANSFER[1]))), STRAY_ENTRIES, SUMS
+    ),
+    "an entry of a balance with the number 0": Cheat(
+        replace(RIGHT, entries=entries((USD, 1, 3, -10, 0), (ALICE, 2, 3, 10, 100))), STRAY_ENTRIES, SUMS
     ),
     "entries of another ledger than the one that moves": Cheat(replace(RIGHT, last=OTHER_LEDGER), STRAY_ENTRIES, SUMS),
     "entries after the head's move was taken back": Cheat(
@@ -265,7 +283,7 @@ EVENTS = {
         replace(RIGHT, last="SET CONSTRAINTS ALL IMMEDIATE;" + event(4, 1)), STRAY_EVENTS, FOLLOWS
     ),
     "events in another month than the head": Cheat(
-        replace(RIGHT, events=event(3, 2, period=PERIOD + 1)), STRAY_EVENTS, FOLLOWS + LED_TO
+        replace(RIGHT, events=event(3, 2, period=AFTER)), STRAY_EVENTS, FOLLOWS + LED_TO
     ),
     "an event twice": Cheat(
         replace(RIGHT, last=event(3, 2)),
@@ -310,6 +328,13 @@ HEADS = {
         "permission denied for table head",
         grant("UPDATE", "head") + MOVES_ON + LED_TO + "INSERT INTO tallystick.ledger (name) VALUES ('other');",
     ),
+    "a head of another ledger, by a superuser": Cheat(
+        f"BEGIN; INSERT INTO tallystick.ledger (id, name) OVERRIDING SYSTEM VALUE VALUES (2, 'other');"
+        f"{move(ledger='2')} COMMIT;",
+        CANNOT_MOVE,
+        MOVES_ON + LED_TO,
+        SUPERUSER,
+    ),
     "a head that moves without events": Cheat(replace(RIGHT, events="", entries="", keys=""), NOT_LED_TO, LED_TO),
     "a head that moves past more than its events": Cheat(replace(RIGHT, move=move(seq="6")), NOT_LED_TO, LED_TO),
     "a head that moves by one without an event": Cheat(move(seq="4"), NOT_LED_TO, LED_TO),
@@ -335,6 +360,13 @@ HEADS = {
         "permission denied for table head",
         grant("INSERT", "head") + drop("head_begins_at_nothing", "head"),
     ),
+    "a ledger that begins in the middle, by a superuser": Cheat(
+        "BEGIN; INSERT INTO tallystick.ledger (name) VALUES ('other'); "
+        "INSERT INTO tallystick.head (ledger, seq) SELECT id, 7 FROM tallystick.ledger WHERE name = 'other'; COMMIT;",
+        "a ledger begins at event 0",
+        drop("head_begins_at_nothing", "head"),
+        SUPERUSER,
+    ),
     "a ledger that begins with another hash": Cheat(
         "BEGIN; INSERT INTO tallystick.ledger (name) VALUES ('other'); "
         "INSERT INTO tallystick.head (ledger, hash) SELECT id, '' FROM tallystick.ledger WHERE name = 'other'; COMMIT;",
@@ -356,7 +388,7 @@ GUARDS = {
     "dropping a constraint": Cheat(
         "ALTER TABLE tallystick.entry DROP CONSTRAINT entry_adds_up;",
         "must be owner of table entry",
-        give("entry", ENTRY, f"entry_{PERIOD + 1}"),
+        give("entry", *(f"entry_{month}" for month in MONTHS)),
     ),
     "turning triggers off": Cheat(
         "SET session_replication_role = replica;" + OLD_ROWS,
