@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import embedded
+from benchmarks import embedded, postgres
 from benchmarks.figures import Figure, write
 
 GROUPS = {
@@ -17,6 +18,10 @@ GROUPS = {
     "singles": embedded.singles,
     "footprint": embedded.footprint,
     "growth": embedded.growth,
+    "postgres-batches": postgres.batches,
+    "postgres-singles": postgres.singles,
+    "postgres-processes": postgres.processes,
+    "postgres-growth": postgres.growth,
 }
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -26,6 +31,7 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"there is no group {unknown[0]}; there are {', '.join(GROUPS)}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a server that was started is stopped
     figures: list[Figure] = []
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="tallystick-bench-", dir=Path.cwd()) as folder:

@@ -202,7 +202,7 @@ def growth(folder: Path, entries: int = 10_000_000) -> Iterator[Figure]:
         fund(ledger, 100_000)
         for done in range(0, entries // 2, BATCH):
             took.append(post_all(ledger, [uniform(BATCH, 100_000)]))
-            _show(f"{done * 2:,} of {entries:,} entries")
+            show(f"{done * 2:,} of {entries:,} entries")
     million = 500_000 // BATCH
     early, late = sum(took[million : 2 * million]), sum(took[-million:])
     rate = million * BATCH
@@ -260,6 +260,6 @@ def _in_child(what: str, path: str) -> dict[str, float]:
     return found
 
 
-def _show(text: str) -> None:
+def show(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r{text}", end="", file=sys.stderr, flush=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from msgspec import Struct, to_builtins
 
+from benchmarks import server
+
 
 class Figure(Struct, frozen=True, kw_only=True):
     """``ratio`` is value / baseline; ``target`` is what it must reach, or ``value`` where there is no baseline."""
@@ -100,6 +102,7 @@ def machine() -> dict[str, str | int]:
         "system": platform.system(),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
+        "postgresql": server.version(),
     }
 
 
