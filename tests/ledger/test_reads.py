@@ -307,3 +307,17 @@ def test_nothing_takes_effect_in_a_closed_period_any_more(book: Book):
             ledger.close_period(until, key=key())
     assert ledger.balance("users:1", USD, as_of=START) == 1
     assert ledger.balance("users:1", USD, as_of=closed) == 2
+
+
+def test_a_page_of_accounts_says_what_each_account_says_alone(book: Book) -> None:
+    live(book, seed=5, steps=40)
+    book.ledger.open_account("users:declared", key=book.key())
+    ledger = book.ledger
+    everything = ledger.accounts_with_balances()
+    assert [view.address for view in everything] == ledger.accounts()
+    assert [ledger.account(view.address) for view in everything] == everything
+    first = ledger.accounts_with_balances("users:", limit=2)
+    rest = ledger.accounts_with_balances("users:", after=first[-1].address)
+    assert first + rest == [view for view in everything if view.address.startswith("users:")]
+    before = {view.address: view.balances for view in ledger.accounts_with_balances(recorded=START)}
+    assert all(before[person] == ledger.balances(person, recorded=START) for person in PEOPLE)

@@ -191,6 +191,16 @@ def test_a_file_that_is_in_the_place_of_one_is_replaced(books: Books, folder: Pa
 
 # ---------------------------------------------------------------- what does not add up
 
+
+def replaced(period: int, seq: int, old: str, new: str) -> str:
+    """Puts another event, with its own hash, in the place of one."""
+    return f"""
+        UPDATE tallystick.event_{period} SET (body, hash) = (
+            SELECT made, encode(sha256('\\x00'::bytea || made), 'hex')
+            FROM (SELECT regexp_replace(convert_from(body, 'UTF8'), '{old}', '{new}')::bytea AS made) AS other
+        ) WHERE seq = {seq}"""
+
+
 DAMAGES = {
     "an entry that was altered": "UPDATE tallystick.entry_201802 SET amount = amount + 1, after = after + 1 "
     "WHERE seq = 53 AND amount < 0",
@@ -215,11 +225,9 @@ DAMAGES = {
     "body FROM tallystick.event_201802 WHERE seq = 53",
     "an event that what follows does not name": "UPDATE tallystick.event_201802 SET (time, hash, body) = "
     "(SELECT time, hash, body FROM tallystick.event_201802 WHERE seq = 54) WHERE seq = 55",
-    "an event that was replaced": "UPDATE tallystick.event_201802 SET (body, hash) = (SELECT new, encode(sha256("
-    "'\\x00'::bytea || new), 'hex') FROM (SELECT replace(convert_from(body, 'UTF8'), '\"k54\"', '\"x54\"')::bytea "
-    "AS new) AS made) WHERE seq = 53",
-    "a following event that names another": "UPDATE tallystick.event_201903 SET body = regexp_replace("
-    "convert_from(body, 'UTF8'), '\"prev\":\"[0-9a-f]{4}', '\"prev\":\"0000')::bytea WHERE seq = 56",
+    "an event that was replaced": replaced(201802, 53, '"k54"', '"x54"'),
+    "the last event replaced": replaced(201802, 55, '"k56"', '"x56"'),
+    "a following event that names another": replaced(201903, 56, '"prev":"....', '"prev":"0000'),
 }
 
 
@@ -239,17 +247,16 @@ def test_a_period_that_does_not_add_up_stays_where_it_is(books: Books, folder: P
     assert state(books.url) == before, "nothing younger goes before it"
 
 
-@pytest.mark.parametrize("seq", [0, 2, 3])
-def test_events_without_entries_are_missed_too(books: Books, folder: Path, seq: int) -> None:
+@pytest.mark.parametrize(("seq", "last"), [(0, 0), (2, 2), (3, 3), (0, 3)])
+def test_events_without_entries_are_missed_too(books: Books, folder: Path, seq: int, last: int) -> None:
     with tallystick.open(books.url, clock=Time("2018-02-20T00:00:00.000000Z")) as database:
         for name in ("one", "two", "three"):
             database.ledger("quiet").open_account(f"users:{name}", key=name)
     with psycopg.connect(books.url) as connection:
         connection.execute("ALTER TABLE tallystick.event_201802 DISABLE TRIGGER USER")
-        query = (
-            "DELETE FROM tallystick.event_201802 WHERE seq = %s AND ledger = (SELECT max(id) FROM tallystick.ledger)"
-        )
-        assert connection.execute(query, [seq]).rowcount == 1
+        quiet = "(SELECT id FROM tallystick.ledger WHERE name = 'quiet')"
+        delete = f"DELETE FROM tallystick.event_201802 WHERE seq BETWEEN {seq} AND {last} AND ledger = {quiet}"
+        assert connection.execute(delete.encode()).rowcount
     with pytest.raises(LedgerCorrupt, match=f"event quiet/{seq}: it is missing"):
         books.archive(folder)
     assert [row[0] for row in state(books.url)[0]] == [201801] * 2
@@ -432,7 +439,7 @@ def test_a_snapshot_that_meets_the_archive_is_whole_or_is_not_written(books: Boo
     store = PostgresStore(books.url)
     with store._source.using() as connection:
         standing = store._standing(connection, 1)
-        asked = {**store._tail(standing, 58), "part": None, "new": 7, "ledger": 1}
+        asked = {**store._tail(standing, 65), "part": None, "new": 7, "ledger": 1}
         books.archive(folder)
         store._do(connection, "add_snapshot", **asked)
         store._do(connection, "add_snapshot_point", ledger=1, new=7)
@@ -629,10 +636,10 @@ def snapshots(url: str) -> list[int]:
 
 
 def write_snapshot(url: str) -> None:
-    """Have a snapshot written now, and none be left of before."""
+    """Have a snapshot written now, and none be left but of before event 0."""
     with psycopg.connect(url) as connection:
-        connection.execute("DELETE FROM tallystick.snapshot_point")
-        connection.execute("DELETE FROM tallystick.snapshot")
+        connection.execute("DELETE FROM tallystick.snapshot_point WHERE part > 0")
+        connection.execute("DELETE FROM tallystick.snapshot WHERE part > 0")
     store = PostgresStore(url)
     store.snapshot("main")
     store.close()
@@ -650,8 +657,11 @@ def test_ledgers_of_more_than_one_part_are_answered_as_before(long: Books, folde
 
 
 def test_a_snapshot_rests_on_what_was_carried_and_is_of_no_place_in_the_archive(long: Books, folder: Path) -> None:
+    with psycopg.connect(long.url) as connection:  # before event 0 nothing stood anywhere
+        connection.execute("INSERT INTO tallystick.snapshot SELECT ledger, 0, id, 0, 0 FROM tallystick.balance")
+        connection.execute("INSERT INTO tallystick.snapshot_point VALUES (1, 0)")
     expected = long_answers(long)
-    for month, written in (("2018-02", [1]), ("2019-04", [])):
+    for month, written in (("2018-02", [0, 1]), ("2019-04", [0])):
         long.archive(folder, month)
         write_snapshot(long.url)
         assert snapshots(long.url) == written

@@ -179,6 +179,23 @@ class Reads:
             return []
         return self._store.accounts(self._name, prefix, after, _check_limit(limit))
 
+    def accounts_with_balances(
+        self,
+        prefix: str = "",
+        *,
+        after: str = "",
+        limit: int = 1_000,
+        as_of: str | None = None,
+        recorded: str | None = None,
+    ) -> list[AccountView]:
+        """What is known of each account, as ``accounts`` pages them: the last address is the next page's ``after``."""
+        addresses = self.accounts(prefix, after=after, limit=limit)
+        declared = self._store.load_objects(self._name, "account", addresses)
+        found = {address: AccountView(declared.get(address) or Account(address=address), []) for address in addresses}
+        for balance in self._balances(addresses, as_of, recorded) if addresses else ():
+            found[balance.account].balances.append(balance)
+        return list(found.values())
+
     def members(self, asset: str) -> list[Account]:
         """The declared accounts of holders that have a debt limit in this asset."""
         declared = self._store.load_objects(self._name, "account")

@@ -321,7 +321,7 @@ class Reading(ArchivedReading):
         standing = self._standing(connection, ledger, before)
         asked = {**self._tail(standing, before), "part": standing.snapshot}
         archived = self._long_ago(connection, ledger, standing, before, None)
-        self._without_nested_loops(connection)
+        self._by_index(connection)
         found = []
         for account, asset, bucket, number, *last, adds_up in self._rows(
             connection, "all_balances", ledger=ledger, **asked
@@ -555,7 +555,7 @@ class Reading(ArchivedReading):
         asked = {"periods": periods, "parts": parts, "first": first}
         numbers = self._known(ledger)
         balances = []
-        self._without_nested_loops(connection)
+        self._by_index(connection)
         for account, asset, bucket, stored, number, after, version in self._rows(
             connection, "changed_balances", ledger=ledger, **asked
         ):
@@ -563,11 +563,11 @@ class Reading(ArchivedReading):
             balances.append((account, asset, bucket, Balance(number, after, version)))
         return balances
 
-    def _without_nested_loops(self, connection: Link) -> None:
-        """Before all balances are joined, in a transaction of ours: where PostgreSQL has no statistics yet it expects a
-        few rows, and would look each of very many up."""
+    def _by_index(self, connection: Link) -> None:
+        """Before all balances are joined, in a transaction of ours. Where PostgreSQL has no statistics yet it expects a few
+        rows, and would look each of very many up; where it has, it would rather read all entries than those of a part."""
         if not isinstance(self._source, Borrowed):
-            connection.execute("SET LOCAL enable_nestloop = off")
+            connection.execute(SQL["by_index"])
 
 
 def decode_object(kind: str, body: str) -> Any:

@@ -323,7 +323,7 @@ class PostgresStore(Reading):
                 return False
             asked = {**self._tail(standing, new << PART_BITS), "part": standing.snapshot, "new": new, "ledger": id}
             connection.execute("SET LOCAL statement_timeout = 0")
-            self._without_nested_loops(connection)
+            self._by_index(connection)
             self._do(connection, "add_snapshot", **asked)
             self._do(connection, "add_snapshot_point", ledger=id, new=new)
         return True

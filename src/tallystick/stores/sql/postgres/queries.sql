@@ -135,6 +135,10 @@ SELECT balance, version, after FROM tallystick.carried
 WHERE ledger = %(ledger)s AND balance = ANY(%(balances)s) AND %(carried)s
 ORDER BY version;
 
+-- name: by_index
+-- For this transaction alone.
+SELECT set_config('enable_nestloop', 'off', true), set_config('enable_seqscan', 'off', true);
+
 -- name: all_balances
 -- Every balance as it stood before an event number: its last entry since the snapshot or the archive, or else what these
 -- say, whichever is later.

@@ -178,3 +178,10 @@ CREATE TABLE tallystick.archive (
     archived text COLLATE "C" NOT NULL,
     PRIMARY KEY (period, kind)
 );
+
+-- Tables that stay small are made known to the planner from their first rows on. Without that it would wait for fifty, and
+-- take each for a thousand until then.
+ALTER TABLE tallystick.ledger SET (autovacuum_analyze_threshold = 1);
+ALTER TABLE tallystick.stretch SET (autovacuum_analyze_threshold = 1);
+ALTER TABLE tallystick.asset SET (autovacuum_analyze_threshold = 1);
+ALTER TABLE tallystick.snapshot_point SET (autovacuum_analyze_threshold = 1);
