@@ -564,8 +564,9 @@ class Reading(ArchivedReading):
         return balances
 
     def _by_index(self, connection: Link) -> None:
-        """Before all balances are joined, in a transaction of ours. Where PostgreSQL has no statistics yet it expects a few
-        rows, and would look each of very many up; where it has, it would rather read all entries than those of a part."""
+        """Before all balances are joined, in a transaction of ours. Where PostgreSQL has no statistics yet it expects a
+        few rows, and would look each of very many up; where it has, it would rather read all entries than some parts.
+        """
         if not isinstance(self._source, Borrowed):
             connection.execute(SQL["by_index"])
 
