@@ -374,6 +374,7 @@ class Appending:
         following = iter(batches)
         batch = next(following, None)
         while batch is not None:
+            self._store._make_partitions(period_of(batch.head.time))  # a claim may last into another month
             if len(batch.bodies) >= COPIED_FROM:
                 self._copy(batch)
                 self.last, batch = batch.head, next(following, None)
