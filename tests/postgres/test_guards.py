@@ -130,8 +130,14 @@ def change(table: str, column: str = "") -> dict[str, tuple[Cheat, ...]]:
     return {f"{what} of {table}": both(table, what, script, triggers) for what, (script, triggers) in ways.items()}
 
 
+RENAMED = "UPDATE tallystick.ledger SET name = 'another';"
+
 STAYS = {
     **change("event", "body = 'another'"),
+    "UPDATE of ledger": tuple(  # to be allowed to lock the row, a writer has the right
+        Cheat(RENAMED, "is append-only: UPDATE is refused", drop("ledger_is_never_changed", "ledger"), role)
+        for role in (WRITER, SUPERUSER)
+    ),
     **change("entry", "seq = 0"),
     **change("idempotency", "twin = 9"),
     **change("balance", "account = account || '0'"),

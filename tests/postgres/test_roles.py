@@ -45,6 +45,7 @@ APPENDED_TO = {
 CHANGED = {
     "cache": "body",
     "head": "seq, hash, time, balances, period",
+    "ledger": "name",  # the right to lock a row; the guard refuses the change itself
     "object": "seq, place, account, state, expires, body",
 }
 """What a writer may change, and which columns of it."""

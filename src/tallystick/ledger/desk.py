@@ -199,7 +199,7 @@ class Desk:
         results: list[Result] = []
         if not commands:
             return results
-        self._foresee(commands)
+        self.foresee(commands)
         numbers = _numbers(commands)
         suspects = self._confirm(commands, numbers)
         position, count = 0, len(commands)
@@ -347,8 +347,9 @@ class Desk:
         self._know_keys(self._taken)
         self._book = book
 
-    def _foresee(self, commands: Sequence[Command]) -> None:
-        """Load what the commands name, in one query each."""
+    def foresee(self, commands: Sequence[Command]) -> None:
+        """Load what the commands name and the book does not hold, in one query each."""
+        self._load()
         try:
             accounts = unknown_accounts(self.book, commands)
             locks = unknown_locks(self.book, commands)
@@ -451,28 +452,38 @@ class Desk:
         loaded.add([number for number, _ in self._store.key_numbers(self.name, first)])
         return loaded
 
-    def save_filter(self, *, at_work: bool) -> None:
-        """Write the key filter down if much of it is new; between rounds, with nothing in flight.
+    def take_filter(self, *, at_work: bool) -> dict[str, bytes]:
+        """What to keep of the key filter if much of it is new, in this order; between rounds, with nothing in flight.
 
         What is written last names every segment by its hash: another process may keep its own in between.
         """
         if self._filter is None or self._in_flight or self._book is None:
-            return
+            return {}
         sizes = self._filter.sizes
         enough = max(KEYS_PER_SAVE, self._filter.capacity // 8) if at_work else KEYS_PER_SAVE
-        if sum(sizes) - sum(size for size, _ in self._saved_keys) < enough:
-            return
-        saved = []
+        if sum(sizes) - sum(size for size, _ in self._saved_keys) < enough or self._others_kept(enough):
+            return {}
+        found, saved = {}, []
         for index, size in enumerate(sizes):
             if index < len(self._saved_keys) and self._saved_keys[index][0] == size:
                 saved.append(self._saved_keys[index])
             else:
-                body = self._filter.dump(index)
-                self._store.keep(self.name, f"keys/{index}", body)
+                found[f"keys/{index}"] = body = self._filter.dump(index)
                 saved.append((size, _sha256(body)))
         about = {"events": self.book.seq, "sha256": [digest for _, digest in saved]}
-        self._store.keep(self.name, "keys", json.dumps(about).encode())
         self._saved_keys = saved
+        return {**found, "keys": json.dumps(about).encode()}
+
+    def filter_lost(self) -> None:
+        """What was taken could not be kept."""
+        self._saved_keys = []
+
+    def _others_kept(self, enough: int) -> bool:
+        """Whether another process has kept a filter that lacks fewer keys than that."""
+        if self._saved_keys or not self._store.shared:
+            return False
+        kept = self._store.kept(self.name, "keys")
+        return kept is not None and self.book.seq - int(json.loads(kept)["events"]) < enough
 
 
 def _sha256(body: bytes) -> str:

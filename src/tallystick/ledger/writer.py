@@ -7,9 +7,10 @@ fails, what was decided on top of it is given up too, and the book is read again
 
 A long round is stored while it is decided: its parts go to another thread, whose statements run without Python.
 
-Where other processes write the same ledger, a round is decided on what this process knows, and is refused by the store
-if another came first. From then on each round claims the ledger before it decides, learns what the others did, and is
-stored before the claim ends; until nobody else has written for a while.
+Where other processes may write the same ledger, a round is decided on what this process knows, and is refused by the
+store if another came first. From then on each round claims the ledger before it decides, learns what the others did,
+and is stored before the claim ends; until nobody else has written for a while. A long round always does so: to decide
+it twice would cost more than to ask first.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ class Writer:
         if not self._broken:
             self._desk.stored(self._durable)
             with contextlib.suppress(*_CANNOT_KEEP):  # without it the next start is slower, that is all
-                self._desk.save_filter(at_work=False)
+                self._background.submit(self._keep, self._desk.take_filter(at_work=False)).result()
 
     def forget(self) -> None:
         """Read the book anew before the next round; what was decided on it and is not stored yet is decided again."""
@@ -215,7 +216,7 @@ class Writer:
             self._withdraw(own)
             raise
         try:
-            if self._claims:
+            if self._claims or (self._store.shared and _is_long(jobs)):
                 self._claimed_round(jobs)
             else:
                 self._round(jobs)
@@ -281,8 +282,15 @@ class Writer:
         if part != self._upkept:
             self._upkept = part
             with contextlib.suppress(*_CANNOT_KEEP):
-                self._desk.save_filter(at_work=True)
+                self._background.submit(self._keep, self._desk.take_filter(at_work=True))
                 self._background.submit(self._snapshot)
+
+    def _keep(self, bodies: dict[str, bytes]) -> None:
+        try:
+            for name, body in bodies.items():
+                self._store.keep(self._desk.name, name, body)
+        except _CANNOT_KEEP:
+            self._desk.filter_lost()
 
     def _snapshot(self) -> None:
         with contextlib.suppress(Fault):  # it serves speed alone; the next part brings another
@@ -291,7 +299,10 @@ class Writer:
     # ------------------------------------------------------------ a round among other processes'
 
     def _claimed_round(self, jobs: list[Job]) -> None:
-        """Keep others from writing, learn what they wrote, decide, store, and only then let others go on."""
+        """Keep others from writing, learn what they wrote, decide, store, and only then let others go on.
+
+        What the commands name is loaded before, so that nobody waits for it; what others write meanwhile is learnt.
+        """
         ticket: int | None = None
         try:
             ticket, idle = self._begin()
@@ -299,10 +310,11 @@ class Writer:
             if idle:
                 self._upkeep()
             seen: list[int] = []
+            self._desk.foresee([command for job in jobs for command in job.commands])
             with self._store.claim(self._desk.name, self._desk.head) as claim:
                 self._desk.catch_up(claim.changes)
                 self._desk.begin()
-                self._claims = ROUNDS_UNTIL_CALM if claim.changes else self._claims - 1
+                self._claims = ROUNDS_UNTIL_CALM if claim.changes else max(self._claims - 1, 0)
                 if _is_long(jobs):
                     self._decide_while_storing(jobs[0], lambda batches: claim.append(_noted(batches, seen))).result()
                 else:

@@ -1,7 +1,8 @@
 """Appending: how a batch becomes rows, in one trip if it is small and by COPY if it is large.
 
 Why no deadlock is possible: an append locks ONE row that another append could want, the head of its ledger, and locks
-it first; everything else that it writes lies behind that lock. Whoever waits for the head holds nothing. (A caller who
+it first; everything else that it writes lies behind that lock. Whoever waits for the head holds nothing, but for the
+turn to be next, which nobody asks for who holds the head. (A caller who
 posts inside a transaction of his own holds the head until that ends. If he posts to several ledgers in one transaction,
 or locks rows of his own, the order is his to keep; PostgreSQL then breaks a circle by refusing one of its members.)
 """
@@ -84,6 +85,12 @@ def follow(batches: Iterable[Batch]) -> Iterable[Batch]:
             raise HeadMoved
         last = (batch.ledger, batch.head)
         yield batch
+
+
+def lock_head(trip: Trip, ledger: int) -> None:
+    """Keep all others from appending, in the order of who asked; the last answer is where the head stands."""
+    trip.add("take_turn", int4(ledger))
+    trip.add("lock_head", int4(ledger))
 
 
 def add_head(trip: Trip, ledger: int, batch: Batch) -> None:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from psycopg.rows import tuple_row
 
 from tallystick.errors import LedgerCorrupt
-from tallystick.events import Entry
+from tallystick.events import Event
 from tallystick.journal import decode_event
 from tallystick.kernel import Balance, Lock
 from tallystick.stores import chunks
@@ -35,6 +35,7 @@ from tallystick.stores.postgres.append import Numbers
 from tallystick.stores.postgres.archived import ArchivedReading, recorded_until
 from tallystick.stores.postgres.connections import Borrowed, Link, Source
 from tallystick.stores.postgres.parquet import EventRow
+from tallystick.stores.postgres.wire import Trip, int4, int8
 from tallystick.stores.sql import queries
 
 SQL = queries("postgres/queries.sql")
@@ -512,31 +513,34 @@ class Reading(ArchivedReading):
 
     # ------------------------------------------------------------ what others did
 
-    def _changes(self, connection: Link, name: str, ledger: int, known: Head) -> Changes:
-        """What changed since the head that is known: a few events are read, of many only what they led to."""
-        standing = self._standing(connection, ledger)
-        count = standing.head.seq - known.seq
-        keys: list[int] | None = None
+    def _changes(self, connection: Link, name: str, ledger: int, known: Head, head: Head) -> Changes | None:
+        """What changed between these heads: a few events are read, of many only what they led to. None if the events do
+        not pass by the first."""
+        count = head.seq - known.seq
+        trip = Trip(connection)
+        trip.add("hash_at", int4(ledger), int8(known.seq))
+        trip.add("objects_since", int4(ledger), int8(known.seq))
         if count <= EVENTS_READ:
-            balances, keys = self._changed_by(connection, name, ledger, known.seq, standing.head.seq)
-        if keys is None or len(keys) != count:  # they are too many, or lie in the archive by now
-            balances, keys = self._changed_since(connection, ledger, known.seq, standing), None
-        rows = self._rows(connection, "changed_objects", ledger=ledger, first=known.seq)
+            trip.add("events_since", int4(ledger), int8(known.seq))
+        hashes, rows, *read = trip.send()
+        if known.seq and hashes != [(known.hash,)]:
+            return None
         objects = [(kind, id, decode_object(kind, body)) for kind, id, body in rows]
-        return Changes(standing.head, balances, objects, keys)
+        keys: list[int] | None = None
+        if read:
+            events = [event for row in read[0] for event in map(decode_event, chunks.unpack(name, *row))]
+            if [event.seq for event in events] == list(range(known.seq, head.seq)):
+                keys = [key_number(event.source, event.idem) for event in events]
+                balances = self._changed_by(connection, ledger, events)
+        if keys is None:  # they are too many, or lie in the archive by now
+            balances = self._changed_since(connection, ledger, known.seq, self._standing(connection, ledger))
+        return Changes(head, balances, objects, keys)
 
     def _changed_by(
-        self, connection: Link, name: str, ledger: int, first: int, before: int
-    ) -> tuple[list[tuple[str, str, str, Balance]], list[int]]:
-        """The balances that these events changed, and the numbers of their keys."""
-        last: dict[tuple[str, str, str], Entry] = {}
-        keys = []
-        for row in self._rows(connection, "event_rows", ledger=ledger, first=first, before=before):
-            seq, count, _, hash, encoding, body = row
-            for event in map(decode_event, chunks.unpack(name, seq, count, hash, encoding, body)):
-                if event.seq >= first:
-                    keys.append(key_number(event.source, event.idem))
-                    last.update(((entry.account, entry.asset, entry.bucket), entry) for entry in event.entries)
+        self, connection: Link, ledger: int, events: Sequence[Event]
+    ) -> list[tuple[str, str, str, Balance]]:
+        """The balances that these events changed."""
+        last = {(entry.account, entry.asset, entry.bucket): entry for event in events for entry in event.entries}
         accounts = sorted({account for account, _, _ in last})
         numbers = self._known(ledger)
         balances = []
@@ -545,7 +549,7 @@ class Reading(ArchivedReading):
             entry = last.get((place[0], place[1], place[2]))
             if entry is not None:
                 balances.append((*place, Balance(number, entry.after, entry.version)))
-        return balances, keys
+        return balances
 
     def _changed_since(
         self, connection: Link, ledger: int, first: int, standing: Standing

@@ -30,6 +30,7 @@ from tallystick.stores.postgres.append import (
     copy_events,
     copy_rows,
     follow,
+    lock_head,
     period_of,
 )
 from tallystick.stores.postgres.archived import carry_again
@@ -45,7 +46,7 @@ from tallystick.stores.postgres.connections import (
     is_lost,
 )
 from tallystick.stores.postgres.reading import SQL, Reading
-from tallystick.stores.postgres.wire import Trip
+from tallystick.stores.postgres.wire import Trip, int4, int8
 from tallystick.stores.sql import statements
 
 ENTRIES_PER_SNAPSHOT = 4
@@ -126,7 +127,9 @@ class PostgresStore(Reading):
     def lock(self, ledger: str) -> None:
         id = self._place(ledger)
         with self._source.using() as connection:
-            self._row(connection, "lock_head", ledger=id)
+            trip = Trip(connection)
+            lock_head(trip, id)
+            trip.send()
 
     # ------------------------------------------------------------ appending
 
@@ -146,6 +149,7 @@ class PostgresStore(Reading):
 
     @contextlib.contextmanager
     def claim(self, ledger: str, known: Head) -> Iterator[Claim]:
+        self._check_writable()
         with self._source.using() as connection:
             id = self._id(connection, ledger)
         if id is None:
@@ -193,11 +197,11 @@ class PostgresStore(Reading):
             self._source.check()
             try:
                 with self._source.using() as connection, connection.transaction():
-                    now = self._row(connection, "lock_head", ledger=ledger)
-                    if now is None or now[0] < head.seq:
-                        return False
-                    found = self._row(connection, "hash_at", ledger=ledger, seq=head.seq)
-                    return found is not None and found[0] == head.hash
+                    trip = Trip(connection)
+                    lock_head(trip, ledger)
+                    trip.add("hash_at", int4(ledger), int8(head.seq))
+                    *_, found = trip.send()
+                    return found == [(head.hash,)]
             except (Unavailable, ReadOnly) as error:  # not yet back, or not yet promoted
                 if time.monotonic() > deadline:
                     raise Unavailable(
@@ -356,19 +360,19 @@ class Appending:
 
     def lock(self, name: str, known: Head) -> None:
         """Keep all others from appending, and read what they did."""
-        connection, store = self._connection, self._store
-        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        trip = Trip(self._connection)
+        trip.add("begin")
+        lock_head(trip, self._ledger)
         self._begun = True
-        row = store._row(connection, "lock_head", ledger=self._ledger)
-        if row is None:
+        *_, found = trip.send()
+        if not found:
             raise HeadMoved
-        head = Head(*row)
+        head = Head(*found[0])
         if head != known:
-            last = store._row(connection, "hash_at", ledger=self._ledger, seq=known.seq)
-            if known.seq and (last is None or last[0] != known.hash):
-                store._forget()  # another history has taken this one's place: all must be read anew
+            self.changes = self._store._changes(self._connection, name, self._ledger, known, head)
+            if self.changes is None:
+                self._store._forget()  # another history has taken this one's place: all must be read anew
                 raise HeadMoved
-            self.changes = store._changes(connection, name, self._ledger, known)
 
     def append(self, batches: Iterable[Batch]) -> None:
         following = iter(batches)
@@ -380,7 +384,7 @@ class Appending:
                 self.last, batch = batch.head, next(following, None)
             else:
                 after = next(following, None)
-                self._send(batch, whole=after is None and not self._begun)
+                self._send(batch, ends=after is None)
                 self.last, batch = batch.head, after
 
     def _trip(self, batch: Batch, *, whole: bool = False) -> tuple[Trip, Numbers]:
@@ -407,15 +411,17 @@ class Appending:
             raise HeadMoved
         raise LedgerCorrupt(where=f"ledger {batch.ledger}", problem="a batch names a balance that was never made")
 
-    def _send(self, batch: Batch, *, whole: bool) -> None:
-        """A small batch in one trip. If it is the whole append, the trip is the transaction: what is sent together is
-        one, if nothing in it begins another."""
-        trip, numbers = self._trip(batch, whole=whole)
+    def _send(self, batch: Batch, *, ends: bool) -> None:
+        """A small batch in one trip, with the commit if it is the last. If it is the whole append, the trip is the
+        transaction: what is sent together is one, if nothing in it begins another."""
+        trip, numbers = self._trip(batch, whole=ends and not self._begun)
         add_few(trip, self._ledger, period_of(batch.head.time), batch, numbers)
-        if whole:
+        if ends and self._begun and not self.done:
+            trip.add("commit")
+        if ends:
             self.last = batch.head
         trip.send()
-        self.done = whole or self.done
+        self.done = ends or self.done
 
     def _copy(self, batch: Batch) -> None:
         trip, numbers = self._trip(batch)

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 from psycopg import generators, pq
+from psycopg.adapt import Transformer
 
 from tallystick.stores.postgres.connections import Connection, Link
 from tallystick.stores.sql import queries
@@ -88,29 +89,42 @@ class Trip:
         pgconn = self._connection.pgconn
         formats = [_BINARY] * len(parameters)
         if self._prepared:
-            self._commands.append(partial(pgconn.send_query_prepared, name.encode(), parameters, formats))
+            self._commands.append(partial(pgconn.send_query_prepared, name.encode(), parameters, formats, _BINARY))
         else:
             self._commands.append(
-                partial(pgconn.send_query_params, STATEMENTS[name], parameters, param_formats=formats)
+                partial(
+                    pgconn.send_query_params,
+                    STATEMENTS[name],
+                    parameters,
+                    param_formats=formats,
+                    result_format=_BINARY,
+                )
             )
 
-    def send(self) -> None:
-        """Send all and wait for all answers. Raises psycopg's error of the first statement that failed; those behind
-        it were not executed."""
+    def send(self) -> list[list[tuple[Any, ...]]]:
+        """Send all and wait for all answers: the rows of each statement. Raises psycopg's error of the first statement
+        that failed; those behind it were not executed."""
         pgconn = self._connection.pgconn
         pgconn.enter_pipeline_mode()
         for command in self._commands:
             command()
         self._commands = []
         pgconn.pipeline_sync()
+        results: list[pq.abc.PGresult] = []
         try:
-            failed = self._connection.wait(_first_failure(pgconn))
+            failed = self._connection.wait(_take_answers(pgconn, results))
         except BaseException:  # an interrupt: what the server still answers must not be taken for another answer
             self._connection.close()
             raise
         pgconn.exit_pipeline_mode()
         if failed is not None:
             raise psycopg.errors.error_from_result(failed, encoding="utf-8")
+        return [self._rows(result) if result.ntuples else [] for result in results]
+
+    def _rows(self, result: pq.abc.PGresult) -> list[tuple[Any, ...]]:
+        values = Transformer(self._connection)
+        values.set_pgresult(result, format=_BINARY)
+        return values.load_rows(0, result.ntuples, tuple)
 
     def _prepare(self) -> None:
         pgconn = self._connection.pgconn
@@ -119,8 +133,8 @@ class Trip:
         self.send()
 
 
-def _first_failure(pgconn: pq.abc.PGconn) -> Generator[Any, Any, pq.abc.PGresult | None]:
-    """Flush what was sent, and take the answers up to the one to the sync."""
+def _take_answers(pgconn: pq.abc.PGconn, results: list[pq.abc.PGresult]) -> Generator[Any, Any, pq.abc.PGresult | None]:
+    """Flush what was sent, and take the answers up to the one to the sync; the first failure among them, if any."""
     yield from generators.send(pgconn)
     failed: pq.abc.PGresult | None = None
     while True:
@@ -129,3 +143,4 @@ def _first_failure(pgconn: pq.abc.PGconn) -> Generator[Any, Any, pq.abc.PGresult
                 return failed
             if failed is None and result.status not in _GOOD:
                 failed = result
+            results.append(result)

@@ -3,6 +3,35 @@
 -- name: begin
 BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 
+-- name: commit
+COMMIT;
+
+-- name: take_turn
+-- Who is about to wait for the head waits here first. The head's row moves on with every append, and PostgreSQL sends those
+-- who waited for the old one to queue anew behind whoever came to the new one meanwhile: they could wait for ever. This
+-- row never changes, so that they come in order.
+SELECT FROM tallystick.ledger WHERE id = $1::integer FOR NO KEY UPDATE;
+
+-- name: lock_head
+SELECT seq, hash, time, balances FROM tallystick.head WHERE ledger = $1::integer FOR UPDATE;
+
+-- name: hash_at
+-- The hash of the event before an event number, if a stored row ends with it.
+SELECT hash FROM tallystick.event
+WHERE ledger = $1::integer AND seq < $2::bigint AND seq + count = $2::bigint
+  AND period = (SELECT max(period) FROM tallystick.stretch WHERE ledger = $1::integer AND first < $2::bigint)
+ORDER BY seq DESC LIMIT 1;
+
+-- name: events_since
+-- The stored rows from an event number on, where a row begins.
+SELECT seq, count, hash, encoding, body FROM tallystick.event
+WHERE ledger = $1::integer AND seq >= $2::bigint
+  AND period >= (SELECT max(period) FROM tallystick.stretch WHERE ledger = $1::integer AND first <= $2::bigint)
+ORDER BY seq;
+
+-- name: objects_since
+SELECT kind, id, body FROM tallystick.object WHERE ledger = $1::integer AND seq > $2::bigint;
+
 -- name: move_head
 -- Locks the ledger and compares in one: if the head is not where the batch was decided, `seq` would become null, which
 -- the table refuses, and with it all that was sent behind. If the number is another ledger's, as it may be on a server that

@@ -25,9 +25,6 @@ SELECT tallystick.make_partitions(%(period)s);
 -- name: head
 SELECT seq, hash, time, balances FROM tallystick.head WHERE ledger = %(ledger)s;
 
--- name: lock_head
-SELECT seq, hash, time, balances FROM tallystick.head WHERE ledger = %(ledger)s FOR UPDATE;
-
 -- name: standing
 -- Where a ledger stands, in which periods its events lie, the last snapshot before an event number, and how many of the
 -- periods are in the archive: it is always the oldest.
@@ -90,13 +87,6 @@ ORDER BY seq DESC LIMIT 1;
 SELECT seq, count, time FROM tallystick.event
 WHERE ledger = %(ledger)s AND seq <= %(seq)s
   AND period = (SELECT max(period) FROM tallystick.stretch WHERE ledger = %(ledger)s AND first <= %(seq)s)
-ORDER BY seq DESC LIMIT 1;
-
--- name: hash_at
--- The hash of the event before an event number, if a stored row ends with it.
-SELECT hash FROM tallystick.event
-WHERE ledger = %(ledger)s AND seq < %(seq)s AND seq + count = %(seq)s
-  AND period = (SELECT max(period) FROM tallystick.stretch WHERE ledger = %(ledger)s AND first < %(seq)s)
 ORDER BY seq DESC LIMIT 1;
 
 -- name: balances_by_account
@@ -207,13 +197,16 @@ FROM tallystick.backdated JOIN tallystick.balance
 WHERE backdated.ledger = %(ledger)s ORDER BY seq, number;
 
 -- name: keys
--- Every place is asked, by its own key, for every number.
-SELECT number, found.seq
+-- Every place is asked, by its own key, for each number. Written so, and kept so by OFFSET 0, the index is asked for all of
+-- its columns: where PostgreSQL has no statistics yet, it would else read whole parts, or the tables from end to end.
+SELECT wanted.number, found.seq
 FROM unnest(%(periods)s::integer[], %(parts)s::integer[]) AS place (period, part)
+CROSS JOIN unnest(%(numbers)s::bigint[]) AS wanted (number)
 CROSS JOIN LATERAL (
-    SELECT number, seq FROM tallystick.idempotency
+    SELECT seq FROM tallystick.idempotency
     WHERE ledger = %(ledger)s AND idempotency.period = place.period AND (seq >> 18)::integer = place.part
-      AND number = ANY(%(numbers)s)
+      AND idempotency.number = wanted.number
+    OFFSET 0
 ) AS found;
 
 -- name: keys_between
@@ -234,6 +227,7 @@ CROSS JOIN LATERAL (
     SELECT seq FROM tallystick.reference
     WHERE ledger = %(ledger)s AND reference.period = place.period AND (seq >> 18)::integer = place.part
       AND name = %(name)s AND value = %(value)s
+    OFFSET 0
 ) AS found
 ORDER BY found.seq;
 
@@ -298,9 +292,6 @@ FROM (
                                   WHERE ledger = %(ledger)s AND first <= %(first)s))
 ) AS changed JOIN tallystick.balance ON balance.ledger = %(ledger)s AND balance.id = changed.balance
 ORDER BY balance.id, changed.version DESC;
-
--- name: changed_objects
-SELECT kind, id, body FROM tallystick.object WHERE ledger = %(ledger)s AND seq > %(first)s;
 
 -- name: counts
 SELECT

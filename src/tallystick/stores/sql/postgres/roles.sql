@@ -92,7 +92,8 @@ END $$;
 GRANT INSERT ON tallystick.event, tallystick.entry, tallystick.idempotency, tallystick.reference,
     tallystick.balance, tallystick.backdated, tallystick.stretch, tallystick.object, tallystick.snapshot,
     tallystick.snapshot_point, tallystick.cache TO tallystick_writer;
-GRANT INSERT (name) ON tallystick.ledger TO tallystick_writer;
+-- To update a ledger's row is refused by its guard; the right is needed to lock it.
+GRANT INSERT (name), UPDATE (name) ON tallystick.ledger TO tallystick_writer;
 GRANT INSERT (ledger, number, asset) ON tallystick.asset TO tallystick_writer;
 GRANT INSERT (ledger), UPDATE (seq, hash, time, balances, period) ON tallystick.head TO tallystick_writer;
 GRANT UPDATE (seq, place, account, state, expires, body) ON tallystick.object TO tallystick_writer;
