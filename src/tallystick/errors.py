@@ -384,6 +384,30 @@ class Behind(Fault):
     retryable = True
 
 
+class ProofInvalid(Fault):
+    """the proof does not hold: {problem}"""
+
+    code = "proof_invalid"
+
+
+class NoteInvalid(Fault):
+    """the note cannot be trusted: {problem}"""
+
+    code = "note_invalid"
+
+
+class LogForked(Fault):
+    """{origin} does not extend what was published: {problem}. Nothing was signed"""
+
+    code = "log_forked"
+
+
+class KeyFileUnsafe(Fault):
+    """the key file {path} is not used: {problem}"""
+
+    code = "key_file_unsafe"
+
+
 class ReadOnly(Fault):
     """{path} was opened for reading only"""
 
