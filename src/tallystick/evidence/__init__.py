@@ -1,0 +1,1 @@
+"""What strangers check the ledger by: the published log, its signers, its witnesses and its export."""
