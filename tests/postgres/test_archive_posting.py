@@ -1,0 +1,124 @@
+"""Posting beside the archive: what lies there, or is away, is the affair of those alone who ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tallystick import Ledger, Posted, TallystickError
+from tallystick.commands import Command, Leg, Post, Reverse, Transfer
+from tallystick.errors import Archived, BatchAborted
+from tests.postgres.test_archive import USD, Books, archived, books, folder, hide
+from tests.support.processes import wait_until
+
+__all__ = ["archived", "books", "folder"]
+
+PATIENCE = 60.0
+"""How long a test waits for what must come, in seconds."""
+
+
+def pay(key: str, amount: int = 1, **more: Any) -> Transfer:
+    return Transfer(key=key, from_account="users:alice", to_account="users:bob", asset=USD, amount=amount, **more)
+
+
+OLD = pay("k12", 5, refs={"order": "o-1"})
+"""What was posted in January 2018, asked again."""
+RESTS_ON_THE_PAST: dict[str, Command] = {
+    "a key that was used": OLD,
+    "a reversal": Reverse(key="reversal", transaction="main/20"),
+    "a back-dated posting": Post(
+        key="late", type="transfer", legs=(Leg("users:alice", "users:bob", USD, 1),), effective="2018-01-10T08:00:30Z"
+    ),
+}
+
+
+def in_one_round(url: str, ledger: Ledger, acts: Sequence[Callable[[], Any]]) -> list[Any]:
+    """What several callers are answered, or what they are told, whose commands are decided together."""
+
+    def answer(act: Callable[[], Any]) -> Any:
+        try:
+            return act()
+        except TallystickError as error:
+            return error
+
+    with psycopg.connect(url) as lock, ThreadPoolExecutor(len(acts) + 1) as pool:
+        lock.execute("SELECT FROM tallystick.head FOR UPDATE")
+        first = pool.submit(ledger.post, pay("first"))
+        wait_until(lambda: ledger._writer._begun > ledger._writer._finished, PATIENCE, "a round that waits")
+        answers = [pool.submit(answer, act) for act in acts]
+        wait_until(lambda: len(ledger._writer._queue) == len(acts), PATIENCE, "those who wait for it")
+        lock.rollback()
+        assert first.result(PATIENCE)
+        return [one.result(PATIENCE) for one in answers]
+
+
+# ---------------------------------------------------------------- files that are away
+
+
+@pytest.mark.parametrize("claims", [False, True], ids=["alone", "among others"])
+@pytest.mark.parametrize("what", RESTS_ON_THE_PAST)
+def test_what_rests_on_a_file_that_is_away_fails_alone(archived: Books, folder: Path, what: str, claims: bool) -> None:
+    hide(folder)
+    with archived.open() as database:
+        ledger = database.ledger()
+        if claims:
+            ledger._writer._claims = 5
+        acts = [
+            lambda: ledger.post(RESTS_ON_THE_PAST[what]),
+            *(lambda n=n: ledger.post(pay(f"n{n}")) for n in range(3)),
+        ]
+        wrong, *right = in_one_round(archived.url, ledger, acts)
+        assert isinstance(wrong, Archived)
+        assert all(isinstance(answer, Posted) and not answer.replayed for answer in right), right
+        assert ledger.transfer("users:alice", "users:bob", USD, 1, key="goes on").seq == right[0].seq + 3
+
+
+def test_of_an_independent_batch_all_else_is_posted_and_answered_when_the_file_is_back(
+    archived: Books, folder: Path
+) -> None:
+    hidden = hide(folder)
+    batch = [pay("n1"), OLD, pay("n2"), pay("k13", 6, refs={"order": "o-1"}), pay("n3")]
+    with archived.open() as database:
+        ledger = database.ledger()
+        end = ledger.head.seq
+        with pytest.raises(Archived):
+            ledger.post_many(batch)
+        assert [event.key for event in ledger.events(after=end - 1)] == ["n1", "n2", "n3"]
+        for path in hidden:
+            path.rename(folder / path.name)
+        answers = ledger.post_many(batch)
+        assert [isinstance(answer, Posted) and answer.replayed for answer in answers[:3]] == [True] * 3
+        assert ledger.head.seq == end + 3
+
+
+def test_an_atomic_batch_posts_nothing_and_says_why(archived: Books, folder: Path) -> None:
+    hide(folder)
+    with archived.open() as database:
+        ledger = database.ledger()
+        head = ledger.head
+        with pytest.raises(Archived):
+            ledger.post_many([pay("n1"), OLD, pay("too much", 10**9)], atomic=True)
+        with pytest.raises(BatchAborted) as raised:
+            ledger.post_many([pay("n1"), pay("too much", 10**9), OLD], atomic=True)
+        assert raised.value.data["index"] == 1
+        with pytest.raises(Archived):
+            ledger.post_many([pay("n1"), OLD], dry_run=True)
+        assert ledger.head == head
+
+
+def test_a_call_within_a_transaction_of_the_callers_takes_back_all_that_it_wrote(archived: Books, folder: Path) -> None:
+    hide(folder)
+    with archived.open() as database, psycopg.connect(archived.url) as connection:
+        ledger = database.ledger()
+        end = ledger.head.seq
+        ledger.post(pay("before"), connection=connection)
+        with pytest.raises(Archived):
+            ledger.post_many([pay("n1"), OLD, pay("n2")], connection=connection)
+        ledger.post(pay("behind"), connection=connection)
+        connection.commit()
+        assert [event.key for event in ledger.events(after=end - 1)] == ["before", "behind"]
