@@ -12,8 +12,8 @@ import pytest
 
 from tallystick import Ledger, Posted, TallystickError
 from tallystick.commands import Command, Leg, Post, Reverse, Transfer
-from tallystick.errors import Archived, BatchAborted
-from tests.postgres.test_archive import USD, Books, archived, books, folder, hide
+from tallystick.errors import Archived, BatchAborted, NotPermitted
+from tests.postgres.test_archive import NOW, USD, Books, archived, books, folder, glance, hide
 from tests.support.processes import wait_until
 
 __all__ = ["archived", "books", "folder"]
@@ -122,3 +122,63 @@ def test_a_call_within_a_transaction_of_the_callers_takes_back_all_that_it_wrote
         ledger.post(pay("behind"), connection=connection)
         connection.commit()
         assert [event.key for event in ledger.events(after=end - 1)] == ["before", "behind"]
+
+
+# ---------------------------------------------------------------- a clock that is far behind
+
+
+LONG_AGO = "2018-02-20T00:00:00.000000Z"
+"""In a month that was archived."""
+
+WAYS: dict[str, Callable[[Ledger, psycopg.Connection[Any]], Any]] = {
+    "alone": lambda ledger, _: ledger.mint("users:late", USD, 5, key="late"),
+    "copied": lambda ledger, _: ledger.post_many([mint(f"late {number}") for number in range(1_000)]),
+    "in the caller's transaction": lambda ledger, caller: ledger.mint("users:late", USD, 5, key="l", connection=caller),
+}
+
+
+def mint(key: str) -> Post:
+    return Post(key=key, type="mint", legs=(Leg("@issuance", "users:late", USD, 5),))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("meanwhile", "claims"),
+    [(False, False), (True, False), (True, True)],
+    ids=["before", "meanwhile", "meanwhile, among others"],
+)
+def test_a_posting_in_an_archived_month_is_told_so_and_goes_on_when_the_clock_is_right(
+    books: Books, folder: Path, way: str, meanwhile: bool, claims: bool
+) -> None:
+    books.time.now = LONG_AGO
+    with books.open() as database, psycopg.connect(books.url) as caller:
+        ledger = database.ledger("late")
+        if meanwhile:  # this process has made sure of the month's partitions
+            ledger.mint("users:late", USD, 5, key="first")
+        books.archive(folder)
+        before = glance(books)
+        if claims:
+            ledger._writer._claims = 1
+        with pytest.raises(NotPermitted, match="2018-02 was archived, so nothing more is posted to it: a clock says"):
+            WAYS[way](ledger, caller)
+        assert glance(books) == before
+        books.time.now = NOW
+        assert WAYS[way](ledger, caller)
+        caller.commit()
+        assert database.replay("late").ok
+
+
+@pytest.mark.parametrize("claims", [False, True], ids=["alone", "among others"])
+def test_a_ledger_whose_last_month_was_archived_is_not_posted_to_by_a_clock_that_stands_there(
+    books: Books, folder: Path, claims: bool
+) -> None:
+    books.time.now = LONG_AGO
+    with books.open() as database:
+        ledger = database.ledger("late")
+        ledger.mint("users:late", USD, 5, key="first")
+        ledger._writer._claims = 3 * claims
+        books.archive(folder)
+        with pytest.raises(NotPermitted):
+            ledger.mint("users:late", USD, 5, key="late")
+        books.time.now = NOW
+        assert ledger.mint("users:late", USD, 5, key="late").seq == 2

@@ -19,7 +19,7 @@ import pytest
 
 import tallystick
 from tallystick import commands as c
-from tallystick.errors import Fault, InsufficientFunds, InvalidInput, LedgerCorrupt, NotPermitted, Unavailable
+from tallystick.errors import InsufficientFunds, InvalidInput, LedgerCorrupt, NotPermitted, Unavailable
 from tallystick.stores.postgres import archive, migrations, parquet
 from tallystick.stores.postgres.archive import Archiver
 from tallystick.stores.postgres.store import PostgresStore
@@ -478,7 +478,7 @@ def test_a_period_that_is_posted_to_meanwhile_is_left_for_the_next_run(
 
 def test_nothing_is_posted_to_an_archived_period(archived: Books) -> None:
     with tallystick.open(archived.url, clock=Time("2018-02-20T00:00:00.000000Z")) as database:
-        with pytest.raises(Fault):
+        with pytest.raises(NotPermitted, match="2018-02 was archived"):
             database.ledger("late").mint("users:late", USD, 5, key="late")
         assert not database.ledger("late").exists
     with tallystick.open(archived.url, clock=Time("2018-03-20T00:00:00.000000Z")) as database:

@@ -194,7 +194,7 @@ def _of(file: File) -> dict[str, Any]:
 
 
 def _month(period: int) -> str:
-    text: str = _module().month(period)
+    text: str = _module().month_of(period)
     return text
 
 
