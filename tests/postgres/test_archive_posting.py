@@ -9,10 +9,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import IsolationLevel
 
 from tallystick import Ledger, Posted, TallystickError
 from tallystick.commands import Command, Leg, Post, Reverse, Transfer
-from tallystick.errors import Archived, BatchAborted, NotPermitted
+from tallystick.errors import Archived, BatchAborted, NotPermitted, Unavailable
 from tests.postgres.test_archive import NOW, USD, Books, archived, books, folder, glance, hide
 from tests.support.processes import wait_until
 
@@ -182,3 +183,94 @@ def test_a_ledger_whose_last_month_was_archived_is_not_posted_to_by_a_clock_that
             ledger.mint("users:late", USD, 5, key="late")
         books.time.now = NOW
         assert ledger.mint("users:late", USD, 5, key="late").seq == 2
+
+
+# ---------------------------------------------------------------- a snapshot of before
+
+
+SNAPSHOTS = [IsolationLevel.REPEATABLE_READ, IsolationLevel.SERIALIZABLE]
+NEEDS_THE_PAST: dict[str, Command] = {
+    **RESTS_ON_THE_PAST,
+    "a balance that was not used since": Transfer(
+        key="last", from_account="users:dormant", to_account="users:bob", asset=USD, amount=11
+    ),
+    "a balance that has none left": Transfer(
+        key="none", from_account="users:dormant", to_account="users:bob", asset=USD, amount=12
+    ),
+    "nothing of it": pay("new"),
+}
+
+
+def answer_to(ledger: Ledger, command: Command, connection: psycopg.Connection[Any]) -> Any:
+    """What a command comes to, but for what differs from time to time."""
+    try:
+        posted = ledger.post(command, connection=connection)
+        return posted.seq, posted.replayed
+    except TallystickError as error:
+        return error.to_dict()
+
+
+@pytest.mark.parametrize("level", SNAPSHOTS, ids=str)
+@pytest.mark.parametrize("what", NEEDS_THE_PAST)
+@pytest.mark.parametrize("away", [False, True], ids=["files at hand", "files away"])
+def test_a_transaction_that_began_before_a_month_was_archived_is_to_be_begun_again(
+    books: Books, folder: Path, level: IsolationLevel, what: str, away: bool
+) -> None:
+    with books.open() as database, psycopg.connect(books.url) as connection:
+        ledger = database.ledger()
+        expected = answer_to(ledger, NEEDS_THE_PAST[what], connection)
+        connection.rollback()
+        connection.isolation_level = level
+        connection.execute("SELECT 1 FROM tallystick.ledger")
+        books.archive(folder)
+        if away:
+            hide(folder)
+        with pytest.raises(Unavailable, match="2018-01 was archived since this transaction began: begin it anew"):
+            ledger.post(NEEDS_THE_PAST[what], connection=connection)
+        connection.execute("SELECT 1")
+        connection.rollback()
+        found = answer_to(ledger, NEEDS_THE_PAST[what], connection)
+        assert found == expected or (away and what in RESTS_ON_THE_PAST and found["code"] == "archived")
+
+
+@pytest.mark.parametrize("level", SNAPSHOTS, ids=str)
+def test_a_transaction_that_began_before_a_month_of_other_ledgers_was_archived_goes_on(
+    books: Books, folder: Path, level: IsolationLevel
+) -> None:
+    with books.open() as database, psycopg.connect(books.url) as connection:
+        database.ledger("young").mint("users:alice", USD, 5, key="first")
+        connection.isolation_level = level
+        connection.execute("SELECT 1 FROM tallystick.ledger")
+        books.archive(folder)
+        database.ledger("young").post(pay("new"), connection=connection)
+        connection.commit()
+        assert database.replay("young").ok
+
+
+@pytest.mark.parametrize("level", SNAPSHOTS, ids=str)
+def test_a_transaction_that_posted_before_keeps_the_months_where_they_are(
+    books: Books, folder: Path, level: IsolationLevel
+) -> None:
+    with books.open() as database, psycopg.connect(books.url) as connection:
+        ledger = database.ledger()
+        connection.isolation_level = level
+        ledger.post(pay("one"), connection=connection)
+        with books.archiver() as archiver:
+            archiver.lock_seconds = 0.5
+            with pytest.raises(Unavailable, match="the tables were in use all the time"):
+                archiver.run(folder)
+        ledger.post(RESTS_ON_THE_PAST["a reversal"], connection=connection)
+        connection.commit()
+        assert ledger.replay().ok
+
+
+def test_a_transaction_without_a_snapshot_sees_what_was_archived_meanwhile(books: Books, folder: Path) -> None:
+    with books.open() as database, psycopg.connect(books.url) as connection:
+        ledger = database.ledger()
+        connection.execute("SELECT 1 FROM tallystick.ledger")
+        books.archive(folder)
+        for command in NEEDS_THE_PAST.values():
+            answer = answer_to(ledger, command, connection)
+            assert isinstance(answer, tuple) or answer["code"] == "insufficient_funds", answer
+        connection.commit()
+        assert ledger.replay().ok

@@ -127,6 +127,10 @@ class PostgresStore(Reading):
         id = self._place(ledger)
         with self._source.using() as connection:
             self._row(connection, "lock_head", ledger=id)
+            self._do(connection, "keep_periods")
+            left = self._row(connection, "archived_since", ledger=id)
+        if left is not None:
+            raise Unavailable(reason=f"{month_of(left[0])} was archived since this transaction began: begin it anew")
 
     # ------------------------------------------------------------ appending
 
