@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +16,8 @@ from psycopg import IsolationLevel
 from tallystick import Ledger, Posted, TallystickError
 from tallystick.commands import Command, Leg, Post, Reverse, Transfer
 from tallystick.errors import Archived, BatchAborted, NotPermitted, Unavailable
+from tallystick.ledger import writer
+from tallystick.stores.postgres import parquet
 from tests.postgres.test_archive import NOW, USD, Books, archived, books, folder, glance, hide
 from tests.support.processes import wait_until
 
@@ -274,3 +278,112 @@ def test_a_transaction_without_a_snapshot_sees_what_was_archived_meanwhile(books
             assert isinstance(answer, tuple) or answer["code"] == "insufficient_funds", answer
         connection.commit()
         assert ledger.replay().ok
+
+
+# ---------------------------------------------------------------- files that nobody has used yet
+
+
+NEAR_THE_END = "tallystick.ledger.database.EVENTS_CHECKED_ON_OPENING"
+"""So many of the last events are read when a ledger is first used: here none that are in the archive."""
+
+
+class Gate:
+    """Keeps whoever looks at a file for the first time until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.opened = threading.Event()
+        self.looking: list[str] = []
+        look = parquet._look
+
+        def wait_and_look(arrow: Any, path: str) -> Any:
+            self.looking.append(path)
+            assert self.opened.wait(PATIENCE)
+            return look(arrow, path)
+
+        monkeypatch.setattr(parquet, "_look", wait_and_look)
+        monkeypatch.setattr(parquet, "DIGESTED_AT_ONCE", 0)
+        monkeypatch.setattr(NEAR_THE_END, 4)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    return Gate(monkeypatch)
+
+
+@pytest.mark.parametrize("what", RESTS_ON_THE_PAST)
+@pytest.mark.parametrize("way", ["alone", "among others", "in the caller's transaction", "in a long batch"])
+def test_while_a_file_is_read_for_the_first_time_everybody_else_posts(
+    archived: Books, gate: Gate, what: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "STREAMED_FROM", 4)
+    with (
+        archived.open() as ours,
+        archived.open() as theirs,
+        psycopg.connect(archived.url) as caller,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        ledger, other = ours.ledger(), theirs.ledger()
+        ledger._writer._claims = 5 * (way == "among others")
+
+        def ask() -> Any:
+            if way == "in a long batch":
+                return ledger.post_many([pay("b1"), RESTS_ON_THE_PAST[what], pay("b2"), pay("b3")])[1]
+            return ledger.post(RESTS_ON_THE_PAST[what], connection=caller if way.startswith("in the") else None)
+
+        answer = pool.submit(ask)
+        try:
+            wait_until(lambda: gate.looking, PATIENCE, "somebody who reads a file")
+            for number in range(3):
+                mine, others = (pool.submit(one.post, pay(f"{one is other} {number}")) for one in (ledger, other))
+                assert mine.result(PATIENCE).seq != others.result(PATIENCE).seq
+        finally:
+            gate.opened.set()
+        posted = answer.result(PATIENCE)
+        assert isinstance(posted, Posted)
+        assert posted.replayed == (RESTS_ON_THE_PAST[what] is OLD)
+        caller.commit()
+        assert ledger.replay().ok
+
+
+def test_a_file_that_is_read_for_the_first_time_keeps_nobody_from_reading_others(archived: Books, gate: Gate) -> None:
+    with archived.open(read_only=True) as database, ThreadPoolExecutor(2) as pool:
+        gate.opened.set()
+        expected = database.ledger().transaction("main/52")
+        gate.opened.clear()
+        gate.looking.clear()
+        slow = pool.submit(database.ledger().transaction, "main/3")
+        try:
+            wait_until(lambda: gate.looking, PATIENCE, "somebody who reads a file")
+            assert pool.submit(database.ledger().transaction, "main/52").result(PATIENCE) == expected
+        finally:
+            gate.opened.set()
+        assert slow.result(PATIENCE).seq == 3
+
+
+def test_a_file_that_goes_or_changes_while_it_is_read_is_told_of(
+    archived: Books, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "DIGESTED_AT_ONCE", 0)
+    monkeypatch.setattr(NEAR_THE_END, 4)
+    look = parquet._look
+    (path,) = folder.glob("event-2018-01-*")
+
+    def look_and_touch(arrow: Any, name: str) -> Any:
+        found = look(arrow, name)
+        os.utime(name, ns=(1, found.signature[3] + 1))
+        return found
+
+    with archived.open() as ours:
+        ledger = ours.ledger()
+        head = ledger.head
+        with monkeypatch.context() as patch:
+            patch.setattr(parquet, "_look", look_and_touch)
+            with pytest.raises(Unavailable, match="was changed after it was read") as raised:
+                ledger.post(OLD)
+        assert raised.value.retryable
+        with monkeypatch.context() as patch:
+            patch.setattr(parquet, "_look", lambda *_: path.unlink())
+            with pytest.raises(Archived, match="there is no such file"):
+                ledger.post(OLD)
+        assert ledger.head == head
+        assert ledger.post(pay("goes on")).seq == head.seq

@@ -27,7 +27,17 @@ from tallystick.ledger.history import lowest_since
 from tallystick.ledger.keys import KeyFilter, NoFilter
 from tallystick.ledger.rows import add_rows
 from tallystick.ledger.views import Posted
-from tallystick.stores.base import EMPTY_HEAD, Batch, Changes, EntryRow, Head, Store, key_number, key_numbers
+from tallystick.stores.base import (
+    EMPTY_HEAD,
+    Batch,
+    Changes,
+    EntryRow,
+    Head,
+    Store,
+    key_number,
+    key_numbers,
+    while_others_wait,
+)
 
 MAX_ACCOUNTS_IN_MEMORY = 500_000
 MAX_OBJECTS_IN_MEMORY = 500_000
@@ -95,6 +105,7 @@ class Desk:
         self._load()
         return self._taken
 
+    @while_others_wait()
     def catch_up(self, changes: Changes | None) -> None:
         """Bring the book past what other writers did since ``head``; what it does not hold it need not learn."""
         if changes is None:
@@ -195,8 +206,10 @@ class Desk:
 
     # ------------------------------------------------------------ deciding
 
+    @while_others_wait()
     def decide(self, commands: Sequence[Command]) -> list[Result]:
-        """One result for each command, in order; each is decided on the book as the ones before left it."""
+        """One result for each command, in order; each is decided on the book as the ones before left it. Raises
+        NotAtHand if what the commands need takes long to be had: drop the book, get it, and decide anew."""
         results: list[Result] = []
         if not commands:
             return results

@@ -41,7 +41,7 @@ from tallystick.errors import (
 )
 from tallystick.ledger.desk import Desk, Result
 from tallystick.ledger.views import Posted
-from tallystick.stores.base import EMPTY_HEAD, PART_BITS, Batch, Head, HeadMoved, Store, joined
+from tallystick.stores.base import EMPTY_HEAD, PART_BITS, Batch, Head, HeadMoved, NotAtHand, Store, joined
 
 MAX_COMMANDS_PER_ROUND = 8_192
 MAX_QUEUED = 65_536
@@ -129,12 +129,18 @@ class Writer:
         if os.getpid() != self._process:
             raise Unavailable(reason="it was opened before this process was forked; open it again here")
         check_commands(commands)
-        for _ in range(MAX_ATTEMPTS):
+        got: set[str] = set()
+        attempts = 0
+        while attempts < MAX_ATTEMPTS:
             job = Job(commands, atomic=atomic, dry_run=dry_run)
             self._enter(job)
             if not job.done:
                 self._lead(job)
+            if isinstance(job.failure, NotAtHand):  # here it keeps nobody else from posting
+                get_once(job.failure, got)
+                continue
             if isinstance(job.failure, HeadMoved):
+                attempts += 1
                 if self._store.shared and not dry_run:  # whoever only tries things out locks nothing
                     self._claims = ROUNDS_UNTIL_CALM
                 continue
@@ -433,6 +439,14 @@ def check_commands(commands: Sequence[Command]) -> None:
     if not _COMMANDS.issuperset(map(type, commands)):
         index, found = next((i, item) for i, item in enumerate(commands) if type(item) not in _COMMANDS)
         raise InvalidInput(path=f"commands[{index}]", problem=f"{found!r:.80} is not a command")
+
+
+def get_once(missing: NotAtHand, got: set[str]) -> None:
+    """Get what was not at hand, unless it was got before. Raises Unavailable: nobody asks for ever for what changes."""
+    if missing.what in got:
+        raise Unavailable(reason=f"{missing.what} was changed after it was read")
+    got.add(missing.what)
+    missing.get()
 
 
 def decide_job(desk: Desk, job: Job) -> None:
