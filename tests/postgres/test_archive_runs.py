@@ -117,12 +117,38 @@ def test_a_run_that_is_killed_loses_nothing_and_is_repeated(books: Books, folder
     """
     ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, timeout=PATIENCE)
     assert ended.returncode == -signal.SIGKILL
-    for left in folder.glob(".*.partial"):
-        left.unlink()
     assert glance(books) == before
+    assert len(list(folder.glob(".*.partial"))) == (2 if step == "_verify" else 0)
     books.archive(folder)
     assert glance(books) == before
     assert len(partitions(books.url)) == 2
+    assert list(folder.glob(".*")) == []
+
+
+def test_what_another_run_is_writing_is_left_to_it(books: Books, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole run goes by while the files of another one are being checked; others' files are nobody's business."""
+    before = glance(books)
+    others = [folder / ".partial", folder / ".event-2018-01-0000.parquet", folder / "event-2018-01-0000.partial"]
+    for path in others:
+        path.write_bytes(b"another one's")
+    verify = Archiver._verify
+
+    def meanwhile(self: Archiver, *arguments: Any) -> None:
+        monkeypatch.setattr(Archiver, "_verify", verify)
+        script = f"""
+            from pathlib import Path
+            from tallystick.stores.postgres.archive import Archiver
+            Archiver({books.url!r}, clock=lambda: {NOW!r}).run(Path({str(folder)!r}), "2018-02")
+        """
+        subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=PATIENCE)
+        assert len(list(folder.glob(".*.partial"))) == 2
+        verify(self, *arguments)
+
+    monkeypatch.setattr(Archiver, "_verify", meanwhile)
+    assert {file.period for file in books.archive(folder)} == set(MONTHS[1:])
+    assert glance(books) == before
+    for path in others:
+        path.unlink()
 
 
 def test_a_run_whose_connection_is_cut_while_it_commits_is_repeated(books: Books, folder: Path) -> None:

@@ -11,6 +11,8 @@ balances and records stay in the database: a key that was used in an archived pe
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import secrets
 import time
@@ -43,6 +45,9 @@ LOCK_SECONDS = 60.0
 """How long a run tries to have the tables to itself for an instant."""
 EVENT_LOCK, ENTRY_LOCK = "300ms", "50ms"
 """How long it waits at a time, with everybody else behind it; for the second table while it holds the first."""
+
+PARTIAL = ".partial"
+"""How the name of a file ends that is still being written."""
 
 Progress = Callable[[int, int], None]
 """Told (periods done, of how many)."""
@@ -185,6 +190,7 @@ class Archiver:
             raise InvalidInput(path="to", problem=f"{str(folder)!r} is no folder")
         periods = self.plan(before).periods
         found: list[File] = []
+        _sweep(folder)
         for index, closed in enumerate(periods):
             found += self._archive(closed.period, folder.resolve())
             if progress is not None:
@@ -193,17 +199,13 @@ class Archiver:
 
     def _archive(self, period: int, folder: Path) -> list[File]:
         """Move one period. Nothing is in the way of another run that does the same."""
-        mark = secrets.token_hex(4)
-        written: dict[Kind, Path] = {kind: folder / f".{kind}-{month_of(period)}-{mark}.partial" for kind in KINDS}
-        try:
+        with contextlib.ExitStack() as held:
+            written = {kind: held.enter_context(_partial(folder, f"{kind}-{month_of(period)}")) for kind in KINDS}
             stretches, rows = self._write(period, written)
             if not stretches:
                 return []
             self._verify(stretches, written)
             files = [self._name(period, kind, path, rows[kind]) for kind, path in written.items()]
-        finally:
-            for path in written.values():
-                path.unlink(missing_ok=True)
         _flush(folder)
         return files if self._let_go(period, stretches, files) else []
 
@@ -336,6 +338,33 @@ def _take_time(connection: Link) -> None:
     """This transaction may take as long as it needs."""
     for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
         connection.execute(sql.SQL("SET LOCAL {} = 0").format(sql.Identifier(setting)))
+
+
+@contextlib.contextmanager
+def _partial(folder: Path, name: str) -> Iterator[Path]:
+    """A new file, which is removed in the end if it was given no other name. The operating system knows it for ours as
+    long as this process lives, so that what a killed run left can be told from what another one is writing."""
+    while True:
+        path = folder / f".{name}-{secrets.token_hex(4)}{PARTIAL}"
+        with path.open("xb") as file:
+            with contextlib.suppress(OSError):  # a folder that knows no locks: what is left there stays
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not os.fstat(file.fileno()).st_nlink:  # another run took it for a leftover before it was locked
+                continue
+            try:
+                yield path
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what runs left that were killed while they wrote."""
+    for kind in KINDS:
+        for path in folder.glob(f".{kind}-*{PARTIAL}"):
+            with contextlib.suppress(OSError), path.open("r+b") as file:  # it is somebody's, or has just gone
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
 
 
 def _flush(folder: Path) -> None:
