@@ -129,6 +129,24 @@ def test_a_call_within_a_transaction_of_the_callers_takes_back_all_that_it_wrote
         assert [event.key for event in ledger.events(after=end - 1)] == ["before", "behind"]
 
 
+def test_a_writer_that_slept_through_the_archive_posts_though_what_it_knew_last_is_away(
+    books: Books, folder: Path
+) -> None:
+    """It must know the keys that others used since; whether its own memory still counts, only that file could tell."""
+    with books.open() as sleeping, books.open() as awake:
+        old, new = sleeping.ledger(), awake.ledger()
+        for number in range(2):
+            old.post(pay(f"old {number}"))
+            new.post(pay(f"new {number}"))
+        books.time.now = "2041-01-01T00:00:00.000000Z"
+        books.archive(folder, now=books.time.now)
+        hide(folder)
+        assert not old.post(pay("goes on")).replayed
+        with pytest.raises(Archived):
+            old.post(pay("new 1"))
+        assert not old.post(pay("and on")).replayed
+
+
 # ---------------------------------------------------------------- a clock that is far behind
 
 
