@@ -405,3 +405,24 @@ def test_a_file_that_goes_or_changes_while_it_is_read_is_told_of(
                 ledger.post(OLD)
         assert ledger.head == head
         assert ledger.post(pay("goes on")).seq == head.seq
+
+
+def test_a_file_that_cannot_be_read_fails_those_alone_who_need_it(
+    archived: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "DIGESTED_AT_ONCE", 0)
+    monkeypatch.setattr(NEAR_THE_END, 4)
+
+    def fail(*_: object) -> None:
+        raise OSError("input/output error")
+
+    with archived.open() as database:
+        ledger = database.ledger()
+        with monkeypatch.context() as patch:
+            patch.setattr(parquet, "_look", fail)
+            answers = in_one_round(archived.url, ledger, [lambda: ledger.post(OLD), lambda: ledger.post(pay("n1"))])
+            assert isinstance(answers[0], Archived)
+            assert "it cannot be read: input/output error" in str(answers[0])
+            assert isinstance(answers[1], Posted)
+        monkeypatch.setattr(parquet, "FAILED_SECONDS", 0)
+        assert ledger.post(OLD).replayed

@@ -7,11 +7,11 @@ that does not change. Rows are sorted so that a question about one ledger, event
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from importlib import import_module
@@ -65,6 +65,8 @@ KEPT = 16
 BLOCK_BYTES = 2**20
 DIGESTED_AT_ONCE = 2**22
 """A file of up to so many bytes is read while others wait: that takes a few milliseconds."""
+FAILED_SECONDS = 5.0
+"""For so long a file that could not be read is not tried again for those who wait."""
 _MOST_EVENTS_PER_ROW = 256
 
 EventRow = tuple[int, int, str, str, int, bytes]
@@ -174,6 +176,8 @@ class _Seen(NamedTuple):
 
 
 _seen: dict[str, _Seen] = {}
+_failed: dict[str, tuple[float, OSError]] = {}
+"""By path: when a file could not be read, and why."""
 _locks: dict[str, threading.Lock] = {}
 """By path: a file is read by one thread, and others may use other files meanwhile."""
 
@@ -188,6 +192,7 @@ def _opened(file: ArchivedFile) -> Any:
     try:
         seen = _as_seen(file.path)
         if seen is None and OTHERS_WAIT.get() and os.stat(file.path).st_size > DIGESTED_AT_ONCE:
+            _check_not_failed(file.path)
             raise NotAtHand(file.path, partial(_look_ahead, arrow, file.path))
         if seen is None:
             seen = _see(arrow, file.path)
@@ -219,9 +224,18 @@ def _see(arrow: Any, path: str) -> _Seen:
 
 
 def _look_ahead(arrow: Any, path: str) -> None:
-    """Know a file; what is wrong with it is told to who asks for it again."""
-    with contextlib.suppress(OSError):
+    """Know a file, or why it cannot be read, which is told to who asks for it again."""
+    try:
         _see(arrow, path)
+    except OSError as error:
+        _failed[path] = time.monotonic(), error
+
+
+def _check_not_failed(path: str) -> None:
+    """Raises what kept a file from being read a moment ago."""
+    failed, error = _failed.get(path, (-FAILED_SECONDS, None))
+    if error is not None and time.monotonic() - failed < FAILED_SECONDS:
+        raise error
 
 
 def _look(arrow: Any, path: str) -> _Seen:
