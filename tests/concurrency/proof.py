@@ -1,4 +1,6 @@
-"""The proof: every invariant of DESIGN section 4, from the bytes of the events alone, and that the tables say the same.
+"""The proof, from the bytes of the events alone: entries sum to zero, no balance goes below its floor, versions and
+events have no gaps, the chain holds, time never runs backwards, a key is used once, a hold pays out no more than it
+has, and a reversal no more than there was. And that the tables say the same.
 
 Nothing of the library is used. Each broken rule is one finding, a sentence; a ledger that keeps all rules has none.
 """

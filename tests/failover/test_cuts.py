@@ -12,7 +12,7 @@ import tallystick
 from tallystick import Posted
 from tests.crash.scenario import Caller, check, make_rounds_small, pay, play
 from tests.support.postgres import HASTY, Server
-from tests.support.proxy import CUTS, Proxy
+from tests.support.proxy import CUTS, Cutter
 
 MESSAGE_RUNS = 40
 """So many runs, each cut at another message, spread over the whole scenario."""
@@ -30,23 +30,23 @@ def backend() -> Iterator[Server]:
 
 
 @pytest.fixture
-def proxy(backend: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+def proxy(backend: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cutter]:
     """In front of the server; and a writer for which small rounds are large."""
     make_rounds_small(monkeypatch)
-    with Proxy(backend.port) as found:
+    with Cutter(backend.port) as found:
         yield found
 
 
-def url_of(proxy: Proxy) -> str:
+def url_of(proxy: Cutter) -> str:
     return f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres?sslmode=disable&gssencmode=disable"
 
 
-def new_caller(proxy: Proxy) -> Caller:
+def new_caller(proxy: Cutter) -> Caller:
     """Somebody with a ledger of his own."""
     return Caller(url_of(proxy), proxy, f"ledger-{next(_numbers)}")
 
 
-def counted(proxy: Proxy) -> tuple[int, int]:
+def counted(proxy: Cutter) -> tuple[int, int]:
     """How many messages and commits the scenario takes when nothing is cut."""
     proxy.begin()
     caller = new_caller(proxy)
@@ -58,7 +58,7 @@ def counted(proxy: Proxy) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("where", CUTS)
-def test_whichever_commit_is_cut_off_its_outcome_is_found_out_without_the_caller(proxy: Proxy, where: str):
+def test_whichever_commit_is_cut_off_its_outcome_is_found_out_without_the_caller(proxy: Cutter, where: str):
     _, commits = counted(proxy)
     assert commits >= 10
     cuts = 0
@@ -74,7 +74,7 @@ def test_whichever_commit_is_cut_off_its_outcome_is_found_out_without_the_caller
 
 
 @pytest.mark.parametrize("where", CUTS)
-def test_whichever_commit_is_cut_off_between_two_processes_both_go_on(backend: Server, proxy: Proxy, where: str):
+def test_whichever_commit_is_cut_off_between_two_processes_both_go_on(backend: Server, proxy: Cutter, where: str):
     """A rival, who has a line of its own to the server, posts between any two postings of the caller."""
     for number in range(1, 2 * TURNS):
         proxy.begin()
@@ -103,7 +103,7 @@ def test_whichever_commit_is_cut_off_between_two_processes_both_go_on(backend: S
         caller.database.close()
 
 
-def test_whichever_message_is_the_last_before_the_line_is_cut_everything_is_posted_exactly_once(proxy: Proxy):
+def test_whichever_message_is_the_last_before_the_line_is_cut_everything_is_posted_exactly_once(proxy: Cutter):
     messages, _ = counted(proxy)
     cuts = Counter[bool]()
     for run in range(MESSAGE_RUNS):

@@ -1,4 +1,4 @@
-"""The obviously right model: what a ledger must answer, in plain dictionaries, written from DESIGN.md.
+"""The obviously right model: what a ledger must answer, in plain dictionaries, from the invariants alone.
 
 It knows no fast path, no versions to guard, no loading. For each command it names *every* rule that the command breaks
 (the engine may report any one of them) or makes the changes. Back-dating is judged by adding up all that ever happened.

@@ -1,4 +1,4 @@
-"""What the model knows, in plain dictionaries, and the rules that all commands share, written from DESIGN.md.
+"""What the model knows, in plain dictionaries, and the rules that all commands share.
 
 Back-dating is judged by adding up all that ever happened; floors, statuses and ceilings on a balance's net change.
 """

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from tallystick.clock import system_clock
-from tallystick.stores.postgres.archive import first_open, month
+from tallystick.stores.postgres.archive import first_open
+from tallystick.stores.postgres.periods import month_of
 from tests.cli.conftest import Tally
 from tests.postgres.test_archive import MONTHS, Books, alter, books, folder, glance, hide, partitions
 
 __all__ = ["books", "folder"]
 
-NAMES = [month(period) for period in MONTHS]
+NAMES = [month_of(period) for period in MONTHS]
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_a_run_tells_of_each_file(tally: Tally, books: Books, folder: Path) -> N
     ]
     assert {file["path"] for file in document["files"]} < {str(path) for path in folder.iterdir()}
     assert glance(books) == before
-    assert f"there is nothing to move before {month(first_open(system_clock(), 7))}" in tally(
+    assert f"there is nothing to move before {month_of(first_open(system_clock(), 7))}" in tally(
         "archive", "--to", str(folder)
     )
 

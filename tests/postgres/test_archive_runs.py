@@ -19,7 +19,7 @@ import pytest
 
 import tallystick
 from tallystick import commands as c
-from tallystick.errors import Fault, InsufficientFunds, InvalidInput, LedgerCorrupt, NotPermitted, Unavailable
+from tallystick.errors import InsufficientFunds, InvalidInput, LedgerCorrupt, NotPermitted, Unavailable
 from tallystick.stores.postgres import archive, migrations, parquet
 from tallystick.stores.postgres.archive import Archiver
 from tallystick.stores.postgres.store import PostgresStore
@@ -117,12 +117,38 @@ def test_a_run_that_is_killed_loses_nothing_and_is_repeated(books: Books, folder
     """
     ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, timeout=PATIENCE)
     assert ended.returncode == -signal.SIGKILL
-    for left in folder.glob(".*.partial"):
-        left.unlink()
     assert glance(books) == before
+    assert len(list(folder.glob(".*.partial"))) == (2 if step == "_verify" else 0)
     books.archive(folder)
     assert glance(books) == before
     assert len(partitions(books.url)) == 2
+    assert list(folder.glob(".*")) == []
+
+
+def test_what_another_run_is_writing_is_left_to_it(books: Books, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole run goes by while the files of another one are being checked; others' files are nobody's business."""
+    before = glance(books)
+    others = [folder / ".partial", folder / ".event-2018-01-0000.parquet", folder / "event-2018-01-0000.partial"]
+    for path in others:
+        path.write_bytes(b"another one's")
+    verify = Archiver._verify
+
+    def meanwhile(self: Archiver, *arguments: Any) -> None:
+        monkeypatch.setattr(Archiver, "_verify", verify)
+        script = f"""
+            from pathlib import Path
+            from tallystick.stores.postgres.archive import Archiver
+            Archiver({books.url!r}, clock=lambda: {NOW!r}).run(Path({str(folder)!r}), "2018-02")
+        """
+        subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=PATIENCE)
+        assert len(list(folder.glob(".*.partial"))) == 2
+        verify(self, *arguments)
+
+    monkeypatch.setattr(Archiver, "_verify", meanwhile)
+    assert {file.period for file in books.archive(folder)} == set(MONTHS[1:])
+    assert glance(books) == before
+    for path in others:
+        path.unlink()
 
 
 def test_a_run_whose_connection_is_cut_while_it_commits_is_repeated(books: Books, folder: Path) -> None:
@@ -478,7 +504,7 @@ def test_a_period_that_is_posted_to_meanwhile_is_left_for_the_next_run(
 
 def test_nothing_is_posted_to_an_archived_period(archived: Books) -> None:
     with tallystick.open(archived.url, clock=Time("2018-02-20T00:00:00.000000Z")) as database:
-        with pytest.raises(Fault):
+        with pytest.raises(NotPermitted, match="2018-02 was archived"):
             database.ledger("late").mint("users:late", USD, 5, key="late")
         assert not database.ledger("late").exists
     with tallystick.open(archived.url, clock=Time("2018-03-20T00:00:00.000000Z")) as database:

@@ -137,6 +137,17 @@ def test_it_makes_no_roles_unless_asked_to(empty_postgres: str) -> None:
     assert execute(empty_postgres, query) == (True,)
 
 
+def test_it_says_when_the_roles_lag_behind_the_tables(empty_postgres: str) -> None:
+    due = "the roles may not use all of it yet: run the same command with --roles"
+    assert answer("migrate", empty_postgres)["roles_due"] is False, "nobody has asked for roles in this database"
+    assert due not in tally("migrate", empty_postgres, "--roles").stdout
+    execute(empty_postgres, "CREATE TABLE tallystick.of_a_later_migration (number integer)")
+    assert tally("migrate", empty_postgres).stdout.splitlines()[-1] == due
+    assert answer("migrate", empty_postgres)["roles_due"] is True
+    assert answer("migrate", empty_postgres, "--roles")["roles_due"] is False
+    assert due not in tally("migrate", empty_postgres).stdout
+
+
 def test_a_plan_makes_no_roles(empty_postgres: str) -> None:
     result = tally("migrate", empty_postgres, "--plan", "--roles")
     assert result.exit_code == 2

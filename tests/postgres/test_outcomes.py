@@ -27,9 +27,9 @@ from tallystick.ledger import writer
 from tallystick.stores.postgres import append, connections, migrations, store
 from tests.postgres.conftest import all_of_it
 from tests.support.callers import USD, ask, cut, keys_of, seen_by_others, wait_for_waiting
-from tests.support.ender import CRASHED, TERMINATED, Ender
 from tests.support.postgres import HASTY, Server, give_away
 from tests.support.processes import wait_until
+from tests.support.proxy import CRASHED, TERMINATED, Ender
 
 ALICE, BOB = "users:alice", "users:bob"
 SECONDS = 30

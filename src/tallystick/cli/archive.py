@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tallystick.cli.output import progress_bar, safe, show_time, write_table
+from tallystick.cli.postgres import SHOWN_DIGITS, database_url, load
 from tallystick.cli.problems import Reported, usage
 from tallystick.cli.root import Command
 from tallystick.cli.session import Session, pass_session
 from tallystick.errors import InvalidInput
+from tallystick.stores.postgres.periods import month_of
 
 if TYPE_CHECKING:
     from tallystick.stores.postgres.archive import Archiver, File, Plan
-
-SHOWN_DIGITS = 12
-"""Of a checksum, for people; JSON has all of it."""
 
 OPTIONS = {"to": "--to", "before": "--before", "retention_years": "--retention-years", "archive": "--to"}
 
@@ -56,7 +54,7 @@ def archive(
         raise click.UsageError("--plan changes nothing: leave out one of --plan and --retention-years")
     if before and folder is None and not only_plan:
         raise click.UsageError("--before says how much is moved: it goes with --to or --plan")
-    session.ledger_file = _url(session, url)
+    session.ledger_file = database_url(session, url, "an archive")
     try:
         with _archiver(session) as archiver:
             if retention_years is not None:
@@ -73,28 +71,8 @@ def archive(
         raise usage(error, OPTIONS.get(str(error.data.get("path")), "URL")) from None
 
 
-def _url(session: Session, url: str | None) -> str:
-    """The URL of the database, from the argument or from -f."""
-    found = url or session.ledger_file
-    scheme, separator, _ = found.partition("://")
-    if not separator or scheme not in ("postgresql", "postgres"):
-        raise click.BadParameter(
-            "only a PostgreSQL database has an archive: give its URL, such as postgresql://user@host/database",
-            param_hint="URL",
-        )
-    return found
-
-
-def _module() -> ModuleType:
-    try:
-        from tallystick.stores.postgres import archive as module
-    except ImportError as error:
-        raise click.UsageError(f"PostgreSQL needs psycopg: pip install 'tallystick[postgres]' ({error})") from None
-    return module
-
-
 def _archiver(session: Session) -> Archiver:
-    archiver: Archiver = _module().Archiver(session.ledger_file)
+    archiver: Archiver = load("archive").Archiver(session.ledger_file)
     return archiver
 
 
@@ -122,7 +100,7 @@ def _move(session: Session, archiver: Archiver, folder: Path) -> None:
         _write_files(found.moved)
         for file, problem in found.left:
             click.echo(
-                f"{_month(file.period)} {file.kind}: {safe(problem)}; it is still looked for at {safe(file.path)}"
+                f"{month_of(file.period)} {file.kind}: {safe(problem)}; it is still looked for at {safe(file.path)}"
             )
         click.echo(f"{len(found.moved)} files are known to lie there")
     if found.left:
@@ -136,7 +114,7 @@ def _show_plan(session: Session, plan: Plan) -> None:
     if session.json:
         session.write(_document(session, plan))
         return
-    rows = [(_month(one.period), f"{one.ledgers:,}", f"{one.events:,}", f"{one.bytes:,}") for one in plan.periods]
+    rows = [(month_of(one.period), f"{one.ledgers:,}", f"{one.events:,}", f"{one.bytes:,}") for one in plan.periods]
     columns = ("month", "ledgers", "events", "bytes")
     write_table(columns, rows, right=columns[1:])
     click.echo(
@@ -147,7 +125,7 @@ def _show_plan(session: Session, plan: Plan) -> None:
 
 
 def _nothing(plan: Plan) -> str:
-    return f"there is nothing to move before {_month(plan.before)}; the retention policy is {plan.years} years"
+    return f"there is nothing to move before {month_of(plan.before)}; the retention policy is {plan.years} years"
 
 
 def _show_files(session: Session, archiver: Archiver) -> None:
@@ -163,7 +141,7 @@ def _show_files(session: Session, archiver: Archiver) -> None:
 def _write_files(files: list[File]) -> None:
     rows = [
         (
-            _month(f.period),
+            month_of(f.period),
             f.kind,
             f"{f.rows:,}",
             f"{f.bytes:,}",
@@ -180,9 +158,9 @@ def _document(session: Session, plan: Plan) -> dict[str, Any]:
     return {
         "database": session.place,
         "retention_years": plan.years,
-        "before": _month(plan.before),
+        "before": month_of(plan.before),
         "months": [
-            {"month": _month(one.period), "ledgers": one.ledgers, "events": one.events, "bytes": one.bytes}
+            {"month": month_of(one.period), "ledgers": one.ledgers, "events": one.events, "bytes": one.bytes}
             for one in plan.periods
         ],
     }
@@ -190,12 +168,7 @@ def _document(session: Session, plan: Plan) -> dict[str, Any]:
 
 def _of(file: File) -> dict[str, Any]:
     fields = {name: getattr(file, name) for name in ("kind", "path", "sha256", "rows", "bytes", "archived")}
-    return {"month": _month(file.period), **fields}
-
-
-def _month(period: int) -> str:
-    text: str = _module().month(period)
-    return text
+    return {"month": month_of(file.period), **fields}
 
 
 COMMANDS: tuple[click.Command, ...] = (archive,)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tallystick.cli.output import show_time, write_table
+from tallystick.cli.postgres import SHOWN_DIGITS, database_url, load
 from tallystick.cli.problems import Reported
 from tallystick.cli.root import Command
 from tallystick.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
     from tallystick.stores.postgres.migrations import Step
-
-SHOWN_DIGITS = 12
-"""Of a checksum, for people; JSON has all of it."""
 
 MEANINGS = {
     "absent": "it has none of Tallystick's tables; the same command without --plan makes them",
@@ -43,19 +40,21 @@ def migrate(session: Session, url: str | None, only_plan: bool, roles: bool) -> 
     \b
       tally migrate postgresql://ops@db.example/books --plan
     """
-    url = session.ledger_file = _url(session, url)
+    url = session.ledger_file = database_url(session, url, "migrations")
     if only_plan and roles:
         raise click.UsageError("--plan changes nothing, so it makes no roles: leave out one of --plan and --roles")
-    migrations = _migrations()
+    migrations = load("migrations")
     if only_plan:
         _show_plan(session, migrations.plan(url))
         return
     applied = migrations.migrate(url)
     if roles:
         migrations.apply_roles(url)
+    roles_due = migrations.are_roles_due(url)
     if session.json:
         document = _document(session, migrations.plan(url))
-        session.write({**document, "newly_applied": [migration.number for migration in applied], "roles": roles})
+        newly = [migration.number for migration in applied]
+        session.write({**document, "newly_applied": newly, "roles": roles, "roles_due": roles_due})
         return
     for migration in applied:
         click.echo(f"applied {migration.number:04d}_{migration.name}")
@@ -64,30 +63,12 @@ def migrate(session: Session, url: str | None, only_plan: bool, roles: bool) -> 
     if roles:
         click.echo("the roles tallystick_owner, tallystick_writer, tallystick_reader and tallystick_auditor are there")
         click.echo("  Give one to a login with: GRANT tallystick_writer TO the_login")
-
-
-def _url(session: Session, url: str | None) -> str:
-    """The URL of the database, from the argument or from -f."""
-    found = url or session.ledger_file
-    scheme, separator, _ = found.partition("://")
-    if not separator or scheme not in ("postgresql", "postgres"):
-        raise click.BadParameter(
-            "only a PostgreSQL database has migrations: give its URL, such as postgresql://user@host/database",
-            param_hint="URL",
-        )
-    return found
-
-
-def _migrations() -> ModuleType:
-    try:
-        from tallystick.stores.postgres import migrations
-    except ImportError as error:
-        raise click.UsageError(f"PostgreSQL needs psycopg: pip install 'tallystick[postgres]' ({error})") from None
-    return migrations
+    if roles_due:
+        click.echo("the roles may not use all of it yet: run the same command with --roles")
 
 
 def _document(session: Session, steps: Sequence[Step]) -> dict[str, Any]:
-    return {"database": session.place, "state": _migrations().state_of(steps), "migrations": steps}
+    return {"database": session.place, "state": load("migrations").state_of(steps), "migrations": steps}
 
 
 def _show_plan(session: Session, steps: Sequence[Step]) -> None:

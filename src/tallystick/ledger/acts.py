@@ -61,6 +61,9 @@ class Acts(Reads):
 
         Independent (the default): a refusal stands in its place, the others go through. ``atomic``: all or none;
         raises BatchAborted, which names the first that was refused.
+
+        Raises Archived if a command repeats the key of an event, or rests on one, whose file is away: of an independent
+        batch the others were posted, so asking again with the same keys, when the file is back, gives all answers.
         """
         listed: Sequence[Command] = commands if isinstance(commands, (list, tuple)) else list(commands)
         return self._writer_for(connection).submit(listed, atomic=atomic, dry_run=dry_run) if listed else []

@@ -1,4 +1,4 @@
-"""A database: the ledgers of one file (or of memory), opened by a URL."""
+"""A database: the ledgers of one file, of one PostgreSQL database, or of memory, opened by a URL."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Database:
         return audit.rebuild(self._store, name, progress) if found is None else found.rebuild(progress)
 
     def close(self) -> None:
-        """Answer what is under way, then let go of the file."""
+        """Answer what is under way, then let go of the file or the database."""
         with self._lock:
             if self._closed:
                 return

@@ -17,7 +17,7 @@ from msgspec import Struct, field
 
 from tallystick.clock import Clock
 from tallystick.commands import Command, OpenLedger
-from tallystick.errors import IdempotencyConflict, LedgerCorrupt, Refusal
+from tallystick.errors import Archived, IdempotencyConflict, LedgerCorrupt, Refusal
 from tallystick.events import Event
 from tallystick.journal import decode_event, leaf_hash, seal, seal_transfers
 from tallystick.kernel import Book, NotLoaded, Run, apply, decide, run_transfers, shows_request
@@ -27,7 +27,17 @@ from tallystick.ledger.history import lowest_since
 from tallystick.ledger.keys import KeyFilter, NoFilter
 from tallystick.ledger.rows import add_rows
 from tallystick.ledger.views import Posted
-from tallystick.stores.base import EMPTY_HEAD, Batch, Changes, EntryRow, Head, Store, key_number, key_numbers
+from tallystick.stores.base import (
+    EMPTY_HEAD,
+    Batch,
+    Changes,
+    EntryRow,
+    Head,
+    Store,
+    key_number,
+    key_numbers,
+    while_others_wait,
+)
 
 MAX_ACCOUNTS_IN_MEMORY = 500_000
 MAX_OBJECTS_IN_MEMORY = 500_000
@@ -40,7 +50,8 @@ NEAR = 256
 OPENING_KEY = "ledger_opened"
 OPENING_SOURCE = "tallystick"
 
-Result = Posted | Refusal
+Result = Posted | Refusal | Archived
+"""What a command comes to. Archived: it hangs on an event whose file is away, which is no other command's affair."""
 
 
 class _Gathered(Struct):
@@ -74,7 +85,7 @@ class Desk:
         self._keyed = EMPTY_HEAD  # the keys of all events before this head are in the filter
         self._saved_keys: list[tuple[int, str]] = []  # size and SHA-256 of each segment that was kept
         self._stored_keys: dict[int, list[int]] = {}
-        self._repeated: dict[int, bytes] = {}
+        self._repeated: dict[int, bytes | Archived] = {}
         self._in_flight: deque[tuple[Batch, _Gathered]] = deque()
         self.drop()
 
@@ -94,6 +105,7 @@ class Desk:
         self._load()
         return self._taken
 
+    @while_others_wait()
     def catch_up(self, changes: Changes | None) -> None:
         """Bring the book past what other writers did since ``head``; what it does not hold it need not learn."""
         if changes is None:
@@ -194,8 +206,10 @@ class Desk:
 
     # ------------------------------------------------------------ deciding
 
+    @while_others_wait()
     def decide(self, commands: Sequence[Command]) -> list[Result]:
-        """One result for each command, in order; each is decided on the book as the ones before left it."""
+        """One result for each command, in order; each is decided on the book as the ones before left it. Raises
+        NotAtHand if what the commands need takes long to be had: drop the book, get it, and decide anew."""
         results: list[Result] = []
         if not commands:
             return results
@@ -225,7 +239,7 @@ class Desk:
         """The ledger's first event."""
         command = OpenLedger(key=OPENING_KEY, source=OPENING_SOURCE, name=self.name, policy=self._policy)
         result = self._one(command, key_number(command.source, command.key))
-        if isinstance(result, Refusal):
+        if not isinstance(result, Posted):
             raise result
 
     def _seal_run(self, run: Run, numbers: list[int]) -> list[Posted]:
@@ -250,7 +264,7 @@ class Desk:
                 return again
             event = self._decide(command)
             body, hash = seal(event, self.book.hash)
-        except Refusal as refusal:
+        except (Refusal, Archived) as refusal:
             return refusal
         finally:
             self.book.passing.clear()
@@ -304,23 +318,29 @@ class Desk:
             if (number := numbers[position]) in self._stored_keys or times[number] > 1 or self._unwritten(number)
         }
 
-    def _read_near(self, seqs: Sequence[int]) -> dict[int, bytes]:
-        """These events' bytes; those that lie close together come in one read, as when a whole batch is asked again."""
-        found: dict[int, bytes] = {}
+    def _read_near(self, seqs: Sequence[int]) -> dict[int, bytes | Archived]:
+        """These events' bytes; those that lie close together come in one read, as when a whole batch is asked again.
+        For one whose file is away, the error that says so: it is for whoever asks for that one."""
+        found: dict[int, bytes | Archived] = {}
         start = 0
         for index, seq in enumerate(seqs):
             if index + 1 == len(seqs) or seqs[index + 1] - seq > NEAR:
-                first = seqs[start]
-                bodies = self._store.events(self.name, first, seq - first + 1)
-                read = dict(enumerate(bodies, first))
-                found.update((wanted, read[wanted]) for wanted in seqs[start : index + 1] if wanted in read)
+                first, together = seqs[start], seqs[start : index + 1]
+                try:
+                    read = dict(enumerate(self._store.events(self.name, first, seq - first + 1), first))
+                    found.update((wanted, read[wanted]) for wanted in together if wanted in read)
+                except Archived as away:  # what lies beside that file is read one by one
+                    lost = range(away.data["first"], away.data["last"] + 1)
+                    found.update((wanted, away) for wanted in together if wanted in lost)
                 start = index + 1
         return found
 
     def _answer_again(self, command: Command, number: int) -> Result | None:
-        """The first answer to this key, or a conflict; None for a new key."""
+        """The first answer to this key, or a conflict; None for a new key. Raises Archived if nobody can tell."""
         for seq in [*self._stored_keys.get(number, ()), *self._unwritten(number)]:
             body = self._repeated.get(seq) or self._body(seq)
+            if isinstance(body, Archived):
+                raise body
             event = decode_event(body)
             if event.source == command.source and event.idem == command.key:
                 if shows_request(event, command):
@@ -431,7 +451,10 @@ class Desk:
         known = self._keyed
         if head.seq <= known.seq:
             return head == known
-        last = self._store.events(self.name, known.seq - 1, 1) if known.seq else []
+        try:
+            last = self._store.events(self.name, known.seq - 1, 1) if known.seq else []
+        except Archived:  # nobody can tell, and a file that is away keeps nobody from posting
+            return False
         return not known.seq or (bool(last) and leaf_hash(last[0]) == known.hash)
 
     def _load_filter(self, events: int) -> KeyFilter:

@@ -46,7 +46,7 @@ class Ledger(Acts):
         return report
 
     def stats(self) -> dict[str, int]:
-        """Counts, and the bytes that the file takes."""
+        """Counts, and the bytes that the file or the database takes."""
         return self._store.stats(self._name)
 
     def close(self) -> None:

@@ -28,6 +28,7 @@ from typing import get_args
 
 from tallystick.commands import AnyCommand, Command
 from tallystick.errors import (
+    Archived,
     BatchAborted,
     Closed,
     Fault,
@@ -40,7 +41,8 @@ from tallystick.errors import (
     Unavailable,
 )
 from tallystick.ledger.desk import Desk, Result
-from tallystick.stores.base import EMPTY_HEAD, PART_BITS, Batch, Head, HeadMoved, Store, joined
+from tallystick.ledger.views import Posted
+from tallystick.stores.base import EMPTY_HEAD, PART_BITS, Batch, Head, HeadMoved, NotAtHand, Store, joined
 
 MAX_COMMANDS_PER_ROUND = 8_192
 MAX_QUEUED = 65_536
@@ -80,6 +82,18 @@ class Job:
         self.turn = threading.Lock()
         self.turn.acquire()
 
+    def answers(self) -> list[Posted | Refusal]:
+        """One result for each command. Raises what the job failed of; Archived too if one of its commands hangs on an
+        event whose file is away, though of an independent job the others are posted: asked again, they are answered."""
+        if self.failure is not None:
+            raise self.failure
+        answers: list[Posted | Refusal] = []
+        for result in self.results:
+            if isinstance(result, Archived):
+                raise result
+            answers.append(result)
+        return answers
+
 
 class Writer:
     """One ledger's writer. Safe to use from any number of threads."""
@@ -103,28 +117,35 @@ class Writer:
         self._durable = 0  # all events before this number are in the store
         self._upkept = 0
 
-    def submit(self, commands: Sequence[Command], *, atomic: bool = False, dry_run: bool = False) -> list[Result]:
+    def submit(
+        self, commands: Sequence[Command], *, atomic: bool = False, dry_run: bool = False
+    ) -> list[Posted | Refusal]:
         """Decide and store these commands; one result each, in order.
 
         Raises BatchAborted for an atomic job of which one command was refused, and Faults: then nothing was posted,
-        or, if the store lost its answer, asking again with the same keys tells. What is no command at all is
+        or, if the store lost its answer, asking again with the same keys tells. So it does after Archived, which an
+        independent job raises for the command that hangs on a file; the others are posted. What is no command at all is
         InvalidInput before it is queued, so that it cannot trouble those whose commands share its round.
         """
         if os.getpid() != self._process:
             raise Unavailable(reason="it was opened before this process was forked; open it again here")
         check_commands(commands)
-        for _ in range(MAX_ATTEMPTS):
+        got: set[str] = set()
+        attempts = 0
+        while attempts < MAX_ATTEMPTS:
             job = Job(commands, atomic=atomic, dry_run=dry_run)
             self._enter(job)
             if not job.done:
                 self._lead(job)
+            if isinstance(job.failure, NotAtHand):  # here it keeps nobody else from posting
+                get_once(job.failure, got)
+                continue
             if isinstance(job.failure, HeadMoved):
+                attempts += 1
                 if self._store.shared and not dry_run:  # whoever only tries things out locks nothing
                     self._claims = ROUNDS_UNTIL_CALM
                 continue
-            if job.failure is not None:
-                raise job.failure
-            return job.results
+            return job.answers()
         raise Unavailable(reason="other writers kept coming first")
 
     def close(self) -> None:
@@ -432,6 +453,14 @@ def check_commands(commands: Sequence[Command]) -> None:
         raise InvalidInput(path=f"commands[{index}]", problem=f"{found!r:.80} is not a command")
 
 
+def get_once(missing: NotAtHand, got: set[str]) -> None:
+    """Get what was not at hand, unless it was got before. Raises Unavailable: nobody asks for ever for what changes."""
+    if missing.what in got:
+        raise Unavailable(reason=f"{missing.what} was changed after it was read")
+    got.add(missing.what)
+    missing.get()
+
+
 def decide_job(desk: Desk, job: Job) -> None:
     """Decide one job at a desk; what comes to nothing leaves nothing there."""
     if not job.whole and desk.position:
@@ -441,10 +470,11 @@ def decide_job(desk: Desk, job: Job) -> None:
     if not desk.position:
         desk.open_ledger()
     job.results = desk.decide(job.commands)
-    refused = [index for index, result in enumerate(job.results) if isinstance(result, Refusal)]
+    refused = [(index, result) for index, result in enumerate(job.results) if not isinstance(result, Posted)]
     if job.atomic and refused:
-        first = job.results[refused[0]]
-        job.failure = BatchAborted(index=refused[0], reason=str(first), refusal=first.to_dict())  # type: ignore[union-attr]
+        index, first = refused[0]
+        aborted = isinstance(first, Refusal)
+        job.failure = BatchAborted(index=index, reason=str(first), refusal=first.to_dict()) if aborted else first
     if job.dry_run or job.failure or len(refused) == len(job.results):
         desk.restore(save)
     desk.release(save)

@@ -6,9 +6,11 @@ durable in one step or none of it. One contract suite runs over every store.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import msgspec
@@ -101,6 +103,29 @@ class Changes(Struct, frozen=True):
 
 class HeadMoved(Exception):
     """Another writer appended first: read its events and decide again."""
+
+
+class NotAtHand(HeadMoved):
+    """What a store was asked for takes long to be had, and others wait: ``get`` it while nobody does, and ask again."""
+
+    def __init__(self, what: str, get: Callable[[], object]) -> None:
+        super().__init__(what)
+        self.what = what
+        self.get = get
+
+
+OTHERS_WAIT: ContextVar[bool] = ContextVar("OTHERS_WAIT", default=False)
+"""Whether others cannot post before what is done here is done: then NotAtHand is raised for what would take long."""
+
+
+@contextlib.contextmanager
+def while_others_wait() -> Iterator[None]:
+    """Others cannot post before this is done."""
+    token = OTHERS_WAIT.set(True)
+    try:
+        yield
+    finally:
+        OTHERS_WAIT.reset(token)
 
 
 class LoadedAccount(Struct, frozen=True):

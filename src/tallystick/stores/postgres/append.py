@@ -19,6 +19,7 @@ import psycopg
 from tallystick.stores import chunks
 from tallystick.stores.base import Batch, Head, HeadMoved, object_row
 from tallystick.stores.postgres.connections import Link
+from tallystick.stores.postgres.periods import period_of
 from tallystick.stores.postgres.wire import Trip, copy_of, copy_of_numbers, int4, int8, int8_array, text_array
 
 ROW_BYTES = 7_900
@@ -70,11 +71,6 @@ class Numbers:
 
         with self._growing:
             return numpy.frombuffer(self._stored, dtype=numpy.int64)[balances]
-
-
-def period_of(time: str) -> int:
-    """The month of a journal time, such as 202601; 0 for none."""
-    return int(time[:4] + time[5:7]) if time else 0
 
 
 def follow(batches: Iterable[Batch]) -> Iterable[Batch]:

@@ -11,6 +11,8 @@ balances and records stay in the database: a key that was used in an archived pe
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import secrets
 import time
@@ -31,9 +33,10 @@ from tallystick.journal import check_link, decode_event
 from tallystick.stores import chunks
 from tallystick.stores.base import PART_BITS
 from tallystick.stores.postgres import parquet
-from tallystick.stores.postgres.archived import SQL
+from tallystick.stores.postgres.archived import SQL, is_archived
 from tallystick.stores.postgres.connections import Link
 from tallystick.stores.postgres.parquet import KINDS, Kind
+from tallystick.stores.postgres.periods import later, month_of, period_of
 from tallystick.stores.postgres.reading import SQL as READING
 from tallystick.stores.postgres.store import PostgresStore
 
@@ -42,6 +45,9 @@ LOCK_SECONDS = 60.0
 """How long a run tries to have the tables to itself for an instant."""
 EVENT_LOCK, ENTRY_LOCK = "300ms", "50ms"
 """How long it waits at a time, with everybody else behind it; for the second table while it holds the first."""
+
+PARTIAL = ".partial"
+"""How the name of a file ends that is still being written."""
 
 Progress = Callable[[int, int], None]
 """Told (periods done, of how many)."""
@@ -94,14 +100,9 @@ class Moved(Struct, frozen=True):
     left: list[tuple[File, str]]
 
 
-def month(period: int) -> str:
-    """A period as people write it: 2018-01."""
-    return f"{period // 100:04}-{period % 100:02}"
-
-
 def first_open(now: str, years: int) -> int:
     """The first period that does not lie wholly before ``now`` less so many years."""
-    return (int(now[:4]) - years) * 100 + int(now[5:7])
+    return later(period_of(now), -12 * years)
 
 
 def parse_month(text: str) -> int:
@@ -109,7 +110,7 @@ def parse_month(text: str) -> int:
     year, _, number = text.partition("-")
     if not (text.isascii() and len(text) == 7 and year.isdigit() and number.isdigit() and 1 <= int(number) <= 12):
         raise InvalidInput(path="before", problem=f"{text!r} is not a month such as 2019-11")
-    return int(year) * 100 + int(number)
+    return period_of(text)
 
 
 class Archiver:
@@ -161,7 +162,9 @@ class Archiver:
         limit = first_open(self._clock(), years)
         asked = parse_month(before) if before else limit
         if asked > limit:
-            problem = f"{before} is too late: by the policy of {years} years only what is before {month(limit)} may go"
+            problem = (
+                f"{before} is too late: by the policy of {years} years only what is before {month_of(limit)} may go"
+            )
             raise InvalidInput(path="before", problem=problem)
         with self._source.using() as connection:
             return Plan(years, asked, [Closed(*row) for row in _rows(connection, "periods", before=asked)])
@@ -187,6 +190,7 @@ class Archiver:
             raise InvalidInput(path="to", problem=f"{str(folder)!r} is no folder")
         periods = self.plan(before).periods
         found: list[File] = []
+        _sweep(folder)
         for index, closed in enumerate(periods):
             found += self._archive(closed.period, folder.resolve())
             if progress is not None:
@@ -195,17 +199,13 @@ class Archiver:
 
     def _archive(self, period: int, folder: Path) -> list[File]:
         """Move one period. Nothing is in the way of another run that does the same."""
-        mark = secrets.token_hex(4)
-        written: dict[Kind, Path] = {kind: folder / f".{kind}-{month(period)}-{mark}.partial" for kind in KINDS}
-        try:
+        with contextlib.ExitStack() as held:
+            written = {kind: held.enter_context(_partial(folder, f"{kind}-{month_of(period)}")) for kind in KINDS}
             stretches, rows = self._write(period, written)
             if not stretches:
                 return []
             self._verify(stretches, written)
             files = [self._name(period, kind, path, rows[kind]) for kind, path in written.items()]
-        finally:
-            for path in written.values():
-                path.unlink(missing_ok=True)
         _flush(folder)
         return files if self._let_go(period, stretches, files) else []
 
@@ -215,11 +215,11 @@ class Archiver:
         with self._source.using() as connection:
             connection.execute(READING["begin_reading"])
             _take_time(connection)
-            if _rows(connection, "is_archived", period=period)[0][0]:
+            if is_archived(connection, period):
                 return [], rows  # another run was quicker
             stretches = [Stretch(*row) for row in _rows(connection, "stretches", period=period)]
             ledgers = {stretch.ledger: [stretch.first, stretch.before] for stretch in stretches}
-            about = {"period": month(period), "ledgers": ledgers}
+            about = {"period": month_of(period), "ledgers": ledgers}
             for kind, path in written.items():
                 with connection.cursor(f"tallystick_{kind}", binary=True) as cursor:
                     cursor.execute(SQL[kind], {"period": period})
@@ -227,7 +227,7 @@ class Archiver:
                 there = _rows(connection, f"count_{kind}", period=period)[0][0]
                 if rows[kind] != there:
                     problem = f"{there - rows[kind]} of its rows are of no known ledger or balance"
-                    raise LedgerCorrupt(where=f"{kind} of {month(period)}", problem=problem)
+                    raise LedgerCorrupt(where=f"{kind} of {month_of(period)}", problem=problem)
             connection.execute("COMMIT")
         return stretches, rows
 
@@ -242,7 +242,7 @@ class Archiver:
     def _name(self, period: int, kind: Kind, written: Path, rows: int) -> File:
         """Give a file its name, which says what it holds: so no other file can be in its place."""
         sha256, size = parquet.digest(written)
-        path = written.with_name(f"{kind}-{month(period)}-{sha256[:16]}.parquet")
+        path = written.with_name(f"{kind}-{month_of(period)}-{sha256[:16]}.parquet")
         written.replace(path)
         return File(period, kind, str(path), sha256, rows, size, self._clock())
 
@@ -253,7 +253,7 @@ class Archiver:
                 connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
                 _take_time(connection)
                 connection.execute(SQL["lock_archive"])
-                if _rows(connection, "is_archived", period=period)[0][0]:
+                if is_archived(connection, period):
                     return False
                 connection.execute(SQL["carry"], {"period": period})
                 for file in files:
@@ -277,7 +277,7 @@ class Archiver:
             else:
                 return
             if time.monotonic() > deadline:
-                reason = f"the tables were in use all the time, so {month(period)} stays where it is: try again"
+                reason = f"the tables were in use all the time, so {month_of(period)} stays where it is: try again"
                 raise Unavailable(reason=reason)
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
@@ -289,7 +289,7 @@ class Archiver:
         connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(ENTRY_LOCK))
         connection.execute(SQL["lock_entry"])
         if [Stretch(*row) for row in _rows(connection, "stretches", period=period)] != stretches:
-            raise Unavailable(reason=f"{month(period)} was posted to while it was being archived: try again")
+            raise Unavailable(reason=f"{month_of(period)} was posted to while it was being archived: try again")
         for kind in KINDS:
             leaf = sql.Identifier("tallystick", f"{kind}_{period:06}")
             connection.execute(sql.SQL("DROP TABLE {}").format(leaf))
@@ -338,6 +338,33 @@ def _take_time(connection: Link) -> None:
     """This transaction may take as long as it needs."""
     for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
         connection.execute(sql.SQL("SET LOCAL {} = 0").format(sql.Identifier(setting)))
+
+
+@contextlib.contextmanager
+def _partial(folder: Path, name: str) -> Iterator[Path]:
+    """A new file, which is removed in the end if it was given no other name. The operating system knows it for ours as
+    long as this process lives, so that what a killed run left can be told from what another one is writing."""
+    while True:
+        path = folder / f".{name}-{secrets.token_hex(4)}{PARTIAL}"
+        with path.open("xb") as file:
+            with contextlib.suppress(OSError):  # a folder that knows no locks: what is left there stays
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not os.fstat(file.fileno()).st_nlink:  # another run took it for a leftover before it was locked
+                continue
+            try:
+                yield path
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what runs left that were killed while they wrote."""
+    for kind in KINDS:
+        for path in folder.glob(f".{kind}-*{PARTIAL}"):
+            with contextlib.suppress(OSError), path.open("r+b") as file:  # it is somebody's, or has just gone
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
 
 
 def _flush(folder: Path) -> None:

@@ -18,6 +18,7 @@ from tallystick.stores.base import PART_BITS, Batch, EntryRow
 from tallystick.stores.postgres import parquet
 from tallystick.stores.postgres.append import Numbers
 from tallystick.stores.postgres.connections import Link
+from tallystick.stores.postgres.periods import month_of
 from tallystick.stores.sql import queries
 
 SQL = queries("postgres/archive.sql")
@@ -56,7 +57,7 @@ class ArchivedReading:
         A period holds nothing that was recorded after it: only files of the time's own month and later ones are asked.
         """
         for file in self._files(connection, ledger, "event", 0, boundary):
-            if time[:7] <= f"{file.period // 100:04}-{file.period % 100:02}":
+            if time[:7] <= month_of(file.period):
                 seq = parquet.rows_until(file, time)
                 if seq < file.before:
                     row = parquet.event_row(file, seq)
@@ -95,6 +96,11 @@ class ArchivedReading:
             if row[4] + row[3] != row[5]:
                 raise LedgerCorrupt(where=f"event {row[2]}", problem="an entry does not add up")
         return found[:limit]
+
+
+def is_archived(connection: Link, period: int) -> bool:
+    """Whether a period was moved to the archive."""
+    return bool(connection.execute(SQL["is_archived"], {"period": period}).fetchall()[0][0])
 
 
 def recorded_until(ledger: str, row: parquet.EventRow, time: str) -> int:

@@ -214,14 +214,21 @@ def _apply_next(connection: Link, place: str, migrations: Sequence[Migration]) -
 def apply_roles(target: Link | str) -> None:
     """Make the roles owner, writer, reader and auditor where they are missing, and give each what it needs, no more.
 
-    It may be run as often as one likes, and is to be run after each migration that makes a table. Raises as
-    ``migrate`` does, and SchemaMismatch if a migration is missing.
+    It may be run as often as one likes, and is to be run after each migration that makes a table, as ``are_roles_due``
+    says. Raises as ``migrate`` does, and SchemaMismatch if a migration is missing.
     """
     with _connected(target) as (connection, place):
         require_current(connection, place)
         with connection.transaction():
             _begin(connection)
             _run(connection, read("postgres/roles.sql"), "the roles", place)
+
+
+def are_roles_due(target: Link | str) -> bool:
+    """Whether ``apply_roles`` was run before a migration made a table, which the roles may not use until it is run
+    again. Raises as ``migrate`` does."""
+    with _connected(target) as (connection, _):
+        return bool(connection.cursor(row_factory=tuple_row).execute(SQL["roles_due"]).fetchall())
 
 
 def _begin(connection: Link) -> None:

@@ -11,8 +11,9 @@ import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 from msgspec import Struct
 
 from tallystick.errors import Archived, InvalidInput
-from tallystick.stores.base import PART_BITS, EntryRow
+from tallystick.stores.base import OTHERS_WAIT, PART_BITS, EntryRow, NotAtHand
 
 Kind = Literal["event", "entry"]
 KINDS: tuple[Kind, ...] = ("event", "entry")
@@ -62,6 +63,10 @@ NEAR_BITS = 8
 KEPT = 16
 """and so many times that are kept."""
 BLOCK_BYTES = 2**20
+DIGESTED_AT_ONCE = 2**22
+"""A file of up to so many bytes is read while others wait: that takes a few milliseconds."""
+FAILED_SECONDS = 5.0
+"""For so long a file that could not be read is not tried again for those who wait."""
 _MOST_EVENTS_PER_ROW = 256
 
 EventRow = tuple[int, int, str, str, int, bytes]
@@ -171,20 +176,26 @@ class _Seen(NamedTuple):
 
 
 _seen: dict[str, _Seen] = {}
-_seeing = threading.Lock()
+_failed: dict[str, tuple[float, OSError]] = {}
+"""By path: when a file could not be read, and why."""
+_locks: dict[str, threading.Lock] = {}
+"""By path: a file is read by one thread, and others may use other files meanwhile."""
 
 
 def _opened(file: ArchivedFile) -> Any:
-    """What reads a file, once its digest is known to be the recorded one. Raises Archived."""
+    """What reads a file, once its digest is known to be the recorded one. Raises Archived, and NotAtHand if that takes
+    long while others wait."""
     try:
         arrow = require()
     except InvalidInput as error:
         raise file.fault(f"it cannot be read here: {error.data['problem']}") from None
     try:
-        with _seeing:
-            seen = _seen.get(file.path)
-            if seen is None or seen.signature != _signature(os.stat(file.path)):
-                seen = _seen[file.path] = _look(arrow, file.path)
+        seen = _as_seen(file.path)
+        if seen is None and OTHERS_WAIT.get() and os.stat(file.path).st_size > DIGESTED_AT_ONCE:
+            _check_not_failed(file.path)
+            raise NotAtHand(file.path, partial(_look_ahead, arrow, file.path))
+        if seen is None:
+            seen = _see(arrow, file.path)
     except FileNotFoundError:
         raise file.fault("there is no such file") from None
     except OSError as error:
@@ -194,6 +205,37 @@ def _opened(file: ArchivedFile) -> Any:
     if seen.fragment is None:
         raise file.fault("it cannot be read as a Parquet file here")
     return seen.fragment
+
+
+def _as_seen(path: str) -> _Seen | None:
+    """What is known of a file, if it was not changed since. Raises OSError."""
+    signature = _signature(os.stat(path))
+    seen = _seen.get(path)
+    return seen if seen is not None and seen.signature == signature else None
+
+
+def _see(arrow: Any, path: str) -> _Seen:
+    """What is known of a file; it is read for that unless another thread has just done so. Raises OSError."""
+    with _locks.setdefault(path, threading.Lock()):
+        seen = _as_seen(path)
+        if seen is None:
+            seen = _seen[path] = _look(arrow, path)
+        return seen
+
+
+def _look_ahead(arrow: Any, path: str) -> None:
+    """Know a file, or why it cannot be read, which is told to who asks for it again."""
+    try:
+        _see(arrow, path)
+    except OSError as error:
+        _failed[path] = time.monotonic(), error
+
+
+def _check_not_failed(path: str) -> None:
+    """Raises what kept a file from being read a moment ago."""
+    failed, error = _failed.get(path, (-FAILED_SECONDS, None))
+    if error is not None and time.monotonic() - failed < FAILED_SECONDS:
+        raise error
 
 
 def _look(arrow: Any, path: str) -> _Seen:

@@ -18,7 +18,7 @@ from weakref import WeakSet
 
 import psycopg
 
-from tallystick.errors import InvalidInput, LedgerCorrupt, LedgerNotFound, ReadOnly, Unavailable
+from tallystick.errors import InvalidInput, LedgerCorrupt, LedgerNotFound, NotPermitted, ReadOnly, Unavailable
 from tallystick.stores.base import PART_BITS, Batch, Changes, Claim, Head, HeadMoved
 from tallystick.stores.postgres import migrations
 from tallystick.stores.postgres.append import (
@@ -31,9 +31,8 @@ from tallystick.stores.postgres.append import (
     copy_rows,
     follow,
     lock_head,
-    period_of,
 )
-from tallystick.stores.postgres.archived import carry_again
+from tallystick.stores.postgres.archived import carry_again, is_archived
 from tallystick.stores.postgres.connections import (
     MAX_CONNECTIONS,
     RETRIED,
@@ -45,6 +44,7 @@ from tallystick.stores.postgres.connections import (
     Source,
     is_lost,
 )
+from tallystick.stores.postgres.periods import later, month_of, period_of
 from tallystick.stores.postgres.reading import SQL, Reading
 from tallystick.stores.postgres.wire import Trip, int4, int8
 from tallystick.stores.sql import statements
@@ -130,6 +130,10 @@ class PostgresStore(Reading):
             trip = Trip(connection)
             lock_head(trip, id)
             trip.send()
+            self._do(connection, "keep_periods")
+            left = self._row(connection, "archived_since", ledger=id)
+        if left is not None:
+            raise Unavailable(reason=f"{month_of(left[0])} was archived since this transaction began: begin it anew")
 
     # ------------------------------------------------------------ appending
 
@@ -227,19 +231,34 @@ class PostgresStore(Reading):
         return found
 
     def _make_partitions(self, period: int) -> None:
-        """Once for each month, in each process: partitions for this month and the next ones."""
+        """Once for each month, in each process: partitions for this month and the next ones. Raises NotPermitted for a
+        month that was archived."""
         if period in self._months:
             return
-        year, month = divmod(period, 100)
         with self._upkeep.using() as connection:
             self._do(connection, "make_partitions", period=period)
+            if is_archived(connection, period):
+                month = month_of(period)
+                reason = f"{month} was archived, so nothing more is posted to it: a clock says that it is {month} now"
+                raise NotPermitted(url=self._upkeep.name, reason=reason)
             for ahead in range(1, MONTHS_AHEAD + 1):
-                years, months = divmod(month - 1 + ahead, 12)
                 try:
-                    self._do(connection, "make_partitions", period=(year + years) * 100 + months + 1)
+                    self._do(connection, "make_partitions", period=later(period, ahead))
                 except psycopg.errors.LockNotAvailable:  # somebody is at work on the tables, and there is time
                     break
         self._months.add(period)
+
+    @contextlib.contextmanager
+    def partitions(self, period: int) -> Iterator[None]:
+        """With what is posted to in a month. If that has left for the archive since it was made, it is found out."""
+        self._make_partitions(period)
+        try:
+            yield
+        except psycopg.errors.CheckViolation as error:
+            if error.diag.constraint_name is None:  # no partition takes the row
+                self._months.discard(period)
+                self._make_partitions(period)
+            raise
 
     def _assets(self, connection: Link, ledger: int, batch: Batch, numbers: Numbers) -> list[tuple[int, str]]:
         """Give a batch's new balances their ids; the numbers of the assets among them that are new."""
@@ -378,14 +397,14 @@ class Appending:
         following = iter(batches)
         batch = next(following, None)
         while batch is not None:
-            self._store._make_partitions(period_of(batch.head.time))  # a claim may last into another month
-            if len(batch.bodies) >= COPIED_FROM:
-                self._copy(batch)
-                self.last, batch = batch.head, next(following, None)
-            else:
-                after = next(following, None)
-                self._send(batch, ends=after is None)
-                self.last, batch = batch.head, after
+            with self._store.partitions(period_of(batch.head.time)):  # a claim may last into another month
+                if len(batch.bodies) >= COPIED_FROM:
+                    self._copy(batch)
+                    self.last, batch = batch.head, next(following, None)
+                else:
+                    after = next(following, None)
+                    self._send(batch, ends=after is None)
+                    self.last, batch = batch.head, after
 
     def _trip(self, batch: Batch, *, whole: bool = False) -> tuple[Trip, Numbers]:
         """A trip that moves the head; unless it is the whole append, it begins the transaction if nothing has."""

@@ -55,5 +55,13 @@ CREATE TABLE IF NOT EXISTS tallystick.migration (
 SELECT number, name, sha256, to_char(applied AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
 FROM tallystick.migration ORDER BY number;
 
+-- name: roles_due
+-- A table that the writer may not read, though the roles were made for this schema: they may read all that stood here then.
+SELECT FROM pg_catalog.pg_class
+WHERE relnamespace = to_regnamespace('tallystick') AND relkind IN ('r', 'p', 'v') AND NOT relispartition
+    AND has_schema_privilege(to_regrole('tallystick_writer')::oid, relnamespace, 'USAGE')
+    AND NOT has_table_privilege(to_regrole('tallystick_writer')::oid, oid, 'SELECT')
+LIMIT 1;
+
 -- name: add
 INSERT INTO tallystick.migration (number, name, sha256) VALUES (%(number)s, %(name)s, %(sha256)s);

@@ -47,6 +47,15 @@ LOCK TABLE ONLY tallystick.event, ONLY tallystick.entry IN ACCESS SHARE MODE;
 -- The same within a transaction of the caller's.
 LOCK TABLE ONLY tallystick.event, ONLY tallystick.entry IN ACCESS SHARE MODE;
 
+-- name: archived_since
+-- A period that has left for the archive since the snapshot of the caller's transaction: by that its events are still
+-- here, but their partition, which is asked for as it is now, is not. What the snapshot says of it must not be believed.
+SELECT period FROM tallystick.stretch
+WHERE ledger = %(ledger)s AND current_setting('transaction_isolation') IN ('repeatable read', 'serializable')
+    AND NOT EXISTS (SELECT FROM tallystick.archive WHERE archive.period = stretch.period)
+    AND to_regclass(format('tallystick.event_%%s', to_char(stretch.period, 'FM000000'))) IS NULL
+ORDER BY period LIMIT 1;
+
 -- name: archived_files
 -- The files that hold events of a range, or their entries, oldest first, and which events of this ledger each is about.
 SELECT ledger.name, part.period, part.first, part.before, path, sha256, archived
