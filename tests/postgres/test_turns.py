@@ -7,6 +7,8 @@ import threading
 import psycopg
 
 import tallystick
+from tallystick.commands import Leg, Post
+from tallystick.ledger.writer import STREAMED_FROM
 from tallystick.stores.postgres.reading import SQL
 from tallystick.stores.postgres.store import PostgresStore
 from tests.support.callers import wait_for_waiting
@@ -58,3 +60,14 @@ def test_a_key_is_looked_up_by_the_whole_of_its_index_even_without_statistics(po
     conditions = [line for line in plan.splitlines() if "Index Cond" in line]
     assert conditions
     assert all("number = wanted.number" in line for line in conditions)
+
+
+def test_a_long_batch_may_be_the_first_that_a_ledger_sees(postgres: str) -> None:
+    """It claims the ledger before it decides, though there is none yet."""
+    mints = [
+        Post(key=str(number), type="mint", legs=(Leg("@issuance", "users:alice", "USD/2", 1),))
+        for number in range(STREAMED_FROM)
+    ]
+    with tallystick.open(postgres) as database:
+        assert len(database.ledger("main").post_many(mints)) == STREAMED_FROM
+        assert database.ledger("main").balance("users:alice", "USD/2") == STREAMED_FROM

@@ -153,11 +153,7 @@ class PostgresStore(Reading):
 
     @contextlib.contextmanager
     def claim(self, ledger: str, known: Head) -> Iterator[Claim]:
-        self._check_writable()
-        with self._source.using() as connection:
-            id = self._id(connection, ledger)
-        if id is None:
-            raise HeadMoved
+        id = self._place(ledger)
         with self._appending(id) as appending:
             appending.lock(ledger, known)
             yield appending
