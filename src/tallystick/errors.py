@@ -119,6 +119,12 @@ class ReferenceRequired(Refusal):
     code = "reference_required"
 
 
+class CardNumber(Refusal):
+    """{path} holds what looks like a card number; the ledger keeps none"""
+
+    code = "card_number"
+
+
 class IdempotencyConflict(Refusal):
     """the key {key!r} was used for another request, {transaction}"""
 
@@ -382,6 +388,30 @@ class Behind(Fault):
 
     code = "behind"
     retryable = True
+
+
+class ProofInvalid(Fault):
+    """the proof does not hold: {problem}"""
+
+    code = "proof_invalid"
+
+
+class NoteInvalid(Fault):
+    """the note cannot be trusted: {problem}"""
+
+    code = "note_invalid"
+
+
+class LogForked(Fault):
+    """{origin} does not extend what was published: {problem}. Nothing was signed"""
+
+    code = "log_forked"
+
+
+class KeyFileUnsafe(Fault):
+    """the key file {path} is not used: {problem}"""
+
+    code = "key_file_unsafe"
 
 
 class ReadOnly(Fault):
