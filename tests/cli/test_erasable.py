@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tallystick.erasable import is_commitment
 from tests.cli.conftest import Tally
 
@@ -37,6 +39,41 @@ def test_a_transaction_without_such_texts_says_nothing_of_them(tally: Tally) -> 
     assert "opened" not in tally.json("transaction", "1")
     assert "opened" not in tally("transaction", "1")
     assert tally("erase", "1") == "nothing was left to erase\n"
+
+
+MAPPING = """
+command = "transfer"
+key = "{Id}"
+[fields]
+from_account = "users:alice"
+to_account = "users:bob"
+asset = "USD/2"
+amount = "1.00"
+reason = { column = "Why", erasable = true }
+metadata = { who = { template = "{Name} <{Mail}>", erasable = true }, plain = "{Id}" }
+"""
+
+
+def test_an_import_makes_texts_erasable(tally: Tally) -> None:
+    rows = "Id,Why,Name,Mail\n1,gift,Zoë,z@example.org\n2,,Bob,b@example.org\n3,4242 4242 4242 4242,Eve,e@example.org\n"
+    paths = tally.write("rows.csv", rows), "--mapping", tally.write("mapping.toml", MAPPING)
+    report = json.loads(tally.run("import", *paths, "--json").stdout)
+    assert (report["posted"], report["refused"]) == (2, 1)
+    assert "4242" not in json.dumps(report)
+    first, second = (tally.json("transaction", "--key", key, "--source", "import") for key in "12")
+    assert first["opened"] == {"reason": "gift", "metadata.who": "Zoë <z@example.org>"}
+    assert second["opened"] == {"metadata.who": "Bob <b@example.org>"}
+    assert first["event"]["data"]["metadata"]["plain"] == "1"
+    again = json.loads(tally.run("import", *paths, "--json").stdout)
+    assert (again["posted"], again["replayed"]) == (0, 2)
+
+
+def test_only_a_text_that_may_be_erasable_is_mapped_to_one(tally: Tally) -> None:
+    refs = 'refs = { order = { value = "1", erasable = true } }'
+    for field in ('amount = { value = "1", erasable = true }', f'amount = "1.00"\n{refs}'):
+        mapping = MAPPING.replace('amount = "1.00"', field)
+        paths = tally.write("rows.csv", "Id\n1\n"), "--mapping", tally.write("mapping.toml", mapping)
+        assert "can be erasable" in tally.run("import", *paths).stderr
 
 
 def test_what_cannot_be_is_refused(tally: Tally) -> None:

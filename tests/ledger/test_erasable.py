@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -337,6 +338,20 @@ def test_an_erased_text_is_nowhere_in_the_file_or_its_log(book: Book, ledger: Le
     assert found() == list(range(1, 90, 2))
     book.reopen()
     assert found() == list(range(1, 90, 2))
+
+
+@on_files
+def test_a_reader_of_an_older_state_keeps_nobody_from_erasing_and_the_log_is_emptied_later(book: Book, ledger: Ledger):
+    path = Path(book.url)
+    posted = [pay(ledger, key, reason=Erasable(f"[secret {key}]")) for key in ("k", "l")]
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM event").fetchone()
+        assert ledger.erase(posted[0].id) == 1
+        assert ledger.opened(ledger.transaction(posted[0].id)) == {"reason": None}
+        assert pay(ledger, "m").seq == posted[1].seq + 1
+    ledger.erase(posted[1].id)
+    assert not [file for file in path.parent.glob(f"{path.name}*") if b"[secret" in file.read_bytes()]
 
 
 # ---------------------------------------------------------------- damage

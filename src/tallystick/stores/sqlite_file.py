@@ -23,6 +23,8 @@ PAGE_SIZE = 4096
 CACHE_KIB = 32 * 1024
 CHECKPOINT_PAGES = 4_096
 BUSY_MILLISECONDS = 5_000
+EMPTYING_MILLISECONDS = 250
+"""How long the log of writes waits for readers before it stays as it is; nobody posts meanwhile."""
 MAX_READERS = 8
 
 SQL = queries("sqlite/queries.sql")
@@ -198,10 +200,14 @@ class SqliteFile:
         While somebody reads an older state, in this process or another, it stays; a later call, or closing, does it.
         """
         with self._write_lock:
+            connection = self._open_writer()
             try:
-                self._open_writer().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                connection.execute(f"PRAGMA busy_timeout = {EMPTYING_MILLISECONDS}")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             except sqlite3.Error as error:
                 raise translate(error, self.path) from None
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
 
     def close(self) -> None:
         with self._write_lock:
