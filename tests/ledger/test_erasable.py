@@ -389,15 +389,18 @@ def _forge(url: Any) -> None:
     connection.close()
 
 
-def test_an_opening_of_no_event_is_a_finding(ledger: Ledger):
+@pytest.mark.parametrize("url", ["memory"], indirect=True)
+def test_an_opening_of_no_event_or_of_another_text_is_a_finding(ledger: Ledger):
     posted = pay(ledger, "k")
-    store, head = ledger._store, ledger.head
-    salt = bytes(32)
-    if not hasattr(store, "_shelves"):
-        pytest.skip("the others' guards are in the way")
-    store._shelves["main"].openings["x"] = (commitment_of("x", salt), salt, "x", posted.seq)
-    assert [finding.where for finding in ledger.replay().findings] == [f"event {posted.id}"]
-    assert ledger.head == head
+    salt, openings = bytes(32), ledger._store._shelves["main"].openings
+    right = commitment_of("x", salt)
+    for row in [(right, salt, "x", posted.seq), (right, salt, "x", posted.seq + 1), (right, salt[1:], "x", 0)]:
+        openings[right] = row
+        report = ledger.replay()
+        assert [finding.where for finding in report.findings] == [f"event main/{row[3]}"]
+        assert right in report.findings[0].problem
+    openings.clear()
+    assert ledger.replay().ok
 
 
 # ---------------------------------------------------------------- within a caller's transaction

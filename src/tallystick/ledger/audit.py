@@ -145,6 +145,8 @@ def _compare_all(store: Store, name: str, replayer: _Replayer) -> list[Finding]:
         states: list[Finding] = []
         _compare_balances(store, name, replayer.book, states)
         _compare_objects(store, name, replayer.book, states)
+        for row in store.openings_between(name, head.seq, 2**62):
+            _differs(states, name, row[3], f"the opening of {row[0]}")
         if store.head(name) == head:
             _check_sums(replayer.book, states)
             return findings + states
