@@ -1,8 +1,8 @@
-"""Write docs/events.md and docs/errors.md from the registry of event types and the trees of errors.
+"""Write docs/events.md, docs/events.schema.json and docs/errors.md from the registry of event types and the errors.
 
     .venv/bin/python docs/generate.py
 
-Both pages are made, never edited; a test fails when one is not current.
+They are made, never edited; a test fails when one is not current.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tallystick import billing, cells, errors
 from tallystick.events import EVENT_TYPES, REFERENCES, EventType
+from tallystick.schema import schema_text
 
 FOLDER = Path(__file__).resolve().parent
 MADE = "<!-- Made by docs/generate.py; do not edit. -->"
@@ -34,6 +35,8 @@ def events_page() -> str:
         "can change. An event that moves value is a transaction. *Made by* says what asks for it: `Post` is the",
         "command for any posting; every other event has a command of its own. *Can be reversed*: a `reversal` may",
         "undo it, whole or in part. Buckets stand in brackets.",
+        "",
+        "[events.schema.json](events.schema.json) is the JSON Schema of an event, with the data of each type.",
         "",
         f"The causal references are `{'`, `'.join(REFERENCES)}`.",
     ]
@@ -107,7 +110,7 @@ BRANCHES: dict[str, type[errors.TallystickError]] = {
 }
 """The branches of the page, each with its heading."""
 
-PAGES = {"events.md": events_page, "errors.md": errors_page}
+PAGES = {"events.md": events_page, "events.schema.json": schema_text, "errors.md": errors_page}
 """What makes each page, by file name."""
 
 

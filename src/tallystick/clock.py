@@ -14,7 +14,10 @@ from tallystick.errors import InvalidInput
 
 Clock = Callable[[], str]
 
-_TIME = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}Z\Z")
+PATTERN = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{6}Z"
+"""What journal time looks like, as a regular expression for whole texts."""
+
+_TIME = re.compile(PATTERN + r"\Z")
 BEGINNING = "0001-01-01T00:00:00.000000Z"
 END = "9999-12-31T23:59:59.999999Z"
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Struct, field
 
 from tallystick.accounts import Bucket
+from tallystick.erasable import Erasable
 
 
 class Condition(Struct, frozen=True, omit_defaults=True):
@@ -35,7 +37,8 @@ class Command(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, t
     """What every command carries beside its own fields.
 
     ``refs`` are the typed causal references. ``metadata`` is free text of the caller's, up to 64 entries of 1,024
-    characters. ``conditions`` are judged with the posting, 100 at most.
+    characters; it and ``reason`` may be Erasable, of which the event keeps only a commitment. ``conditions`` are judged
+    with the posting, 100 at most.
     """
 
     event_type: ClassVar[str] = ""
@@ -43,9 +46,9 @@ class Command(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, t
     key: str
     source: str = "local"
     actor: str = ""
-    reason: str = ""
+    reason: str | Erasable = ""
     refs: dict[str, str] | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Mapping[str, str | Erasable] | None = None
     conditions: tuple[Condition, ...] = ()
 
 

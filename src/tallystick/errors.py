@@ -119,6 +119,12 @@ class ReferenceRequired(Refusal):
     code = "reference_required"
 
 
+class CardNumber(Refusal):
+    """{path} holds what looks like a card number; the ledger keeps none"""
+
+    code = "card_number"
+
+
 class IdempotencyConflict(Refusal):
     """the key {key!r} was used for another request, {transaction}"""
 

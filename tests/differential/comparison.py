@@ -17,9 +17,11 @@ from tallystick import Ledger, Posted, Refusal
 from tallystick.accounts import BUCKETS
 from tallystick.clock import add_seconds
 from tallystick.commands import AnyCommand, Command, HoldExpire
+from tallystick.erasable import Erasable
 from tallystick.errors import BatchAborted
 from tallystick.journal import leaf_hash
 from tallystick.kernel import Policy
+from tallystick.stores.base import key_number
 from tests.differential.sides import Answers, Side
 from tests.model.choices import ASSETS, EVERYONE, Chooser
 from tests.model.model import Model
@@ -125,7 +127,7 @@ class Comparison:
                 self.model.post(command if ours else self._unnamed(command), self.time.now)
 
     def _named(self, command: Command) -> Command:
-        return _renamed(command, "main", self.name)
+        return _renamed(_with_erasable(command), "main", self.name)
 
     def _unnamed(self, command: Command) -> Command:
         return _renamed(command, self.name, "main")
@@ -158,6 +160,8 @@ class Comparison:
         if not bodies:
             return
         assert leaf_hash(bodies[-1]) == head.hash
+        openings = self._same("openings", lambda ledger: ledger._store.openings_between(self.name, first, head.seq))
+        self.outcomes["erasable"] += len(openings)
         events = self._same("events", lambda ledger: ledger.events(after=max(first, head.seq - 50) - 1))
         self.types.update(event.type for event in events)
         self.seen = head.seq
@@ -178,10 +182,20 @@ class Comparison:
         for account in self.random.sample(EVERYONE, 4):
             self._compare_registers(account)
         self._compare_lookups()
+        self._erase()
         for side in self.sides:
             report = side.ledger.replay()
             assert report.ok, (side.kind, report.findings)
         self._same("replay", lambda ledger: msgspec.structs.replace(ledger.replay(), seconds=0))
+
+    def _erase(self) -> None:
+        """Every second text."""
+        openings = self._same("all openings", lambda ledger: ledger._store.openings_between(self.name, 0, self.seen))
+        for commitment, _, _, seq in openings[::2]:
+            assert self._same("erased", lambda ledger, one=commitment: ledger.erase(one)) == 1
+            self._same("opened", lambda ledger, seq=seq: ledger.opened(ledger.transaction(seq)))
+        left = self._same("what is left", lambda ledger: ledger._store.openings_between(self.name, 0, self.seen))
+        assert left == openings[1::2]
 
     def _compare_locks(self) -> None:
         locks = self._same("locks", _locks_in_pages)
@@ -216,6 +230,14 @@ class Comparison:
             for name, value in found.refs.items():
                 self._same(f"{name} {value}", lambda ledger, n=name, v=value: ledger.by_reference(n, v))
         self._same("no key", lambda ledger: ledger.by_key("never used"))
+
+
+def _with_erasable(command: Command) -> Command:
+    """Some commands, which their keys choose, get an erasable text that no other one has."""
+    if type(command.key) is not str or command.metadata or key_number(command.source, command.key) % 5:
+        return command
+    text = Erasable(f"of {command.source} {command.key} \0 🪵")
+    return msgspec.structs.replace(command, metadata={"who": text, "what": "plain"})
 
 
 def _renamed(command: Command, old: str, new: str) -> Command:

@@ -20,6 +20,11 @@ Answers = list[Posted | Refusal] | BatchAborted
 Clock = Callable[[], str]
 
 
+def same_salt() -> bytes:
+    """How often a side decides on a command is its own affair, so a salt may not depend on it."""
+    return b"salt" * 8
+
+
 class Side:
     """A ledger that is posted to in the ordinary way."""
 
@@ -31,7 +36,7 @@ class Side:
         self._databases = self._open()
 
     def _open(self) -> list[Database]:
-        return [tallystick.open(self._url, clock=self._clock)]
+        return [tallystick.open(self._url, clock=self._clock, salts=same_salt)]
 
     @property
     def ledger(self) -> Ledger:
@@ -70,7 +75,7 @@ class InTurns(Side):
     """Two databases that post in turns, as two processes would, so that each must learn what the other did."""
 
     def _open(self) -> list[Database]:
-        found = [tallystick.open(self._url, clock=self._clock) for _ in range(2)]
+        found = [tallystick.open(self._url, clock=self._clock, salts=same_salt) for _ in range(2)]
         self._turns = cycle([0, 1, 1, 0, 0, 0, 1])
         return found
 

@@ -82,6 +82,7 @@ def test_batches_that_are_copied_and_streamed_give_the_same_bytes_and_answers(co
     run(comparison, ["one", "copied", "streamed", "few", "reopened", "streamed", "atomic", "copied", "one"])
     assert comparison.outcomes["accepted"] > 1_500, comparison.outcomes
     assert comparison.outcomes["replayed"] > 20
+    assert comparison.outcomes["erasable"] > 100
     assert len(comparison.outcomes) > 15, f"refusals of many kinds were compared: {comparison.outcomes}"
 
 

@@ -1,4 +1,4 @@
-"""docs/events.md and docs/errors.md say what the registry and the error tree say."""
+"""docs/events.md, docs/events.schema.json and docs/errors.md say what the registry and the error tree say."""
 
 from __future__ import annotations
 

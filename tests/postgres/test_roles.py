@@ -35,6 +35,7 @@ APPENDED_TO = {
     "idempotency": "",
     "ledger": "name",
     "object": "",
+    "opening": "",
     "reference": "",
     "snapshot": "",
     "snapshot_point": "",
@@ -161,7 +162,7 @@ def test_a_writer_appends_where_the_store_does_and_changes_only_what_moves(
 ) -> None:
     assert allowed(connection, WRITER, "INSERT") == APPENDED_TO
     assert allowed(connection, WRITER, "UPDATE") == CHANGED
-    assert allowed(connection, WRITER, "DELETE") == {}
+    assert allowed(connection, WRITER, "DELETE") == {"opening": ""}, "what may be erased, and nothing else"
     assert allowed(connection, WRITER, "TRUNCATE") == {}
 
 

@@ -173,6 +173,18 @@ def test_a_file_of_a_later_version_is_not_touched(finished: tuple[Engine, bytes]
         SqliteStore(path)
 
 
+def test_a_file_of_an_earlier_version_is_not_touched(finished: tuple[Engine, bytes], path: Path) -> None:
+    path.write_bytes(finished[1])
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    before = path.read_bytes()
+    for read_only in (False, True):
+        with pytest.raises(NotALedger, match="its schema is version 1, of a Tallystick that was never released"):
+            SqliteStore(path, read_only=read_only)
+    assert path.read_bytes() == before
+
+
 def test_an_empty_file_becomes_a_ledger(path: Path) -> None:
     """That is what is left if a process dies in the instant after it made the file."""
     path.touch()

@@ -36,6 +36,9 @@ class Act:
         self.reason: str = options["reason"]
         self.refs = pairs_of(options["refs"], "--ref")
         self.metadata = pairs_of(options["metadata"], "--meta")
+        self.erasable = pairs_of(options["erasable"], "--erasable")
+        if both := sorted(self.metadata.keys() & self.erasable.keys()):
+            raise click.BadParameter(f"{both[0]!r} is given with --meta as well", param_hint="--erasable")
         self.at_least: Iterable[tuple[str, str, str]] = options["at_least"]
         self.at_most: Iterable[tuple[str, str, str]] = options["at_most"]
         self.version: Iterable[tuple[str, str, int]] = options["version"]
@@ -91,6 +94,9 @@ class Act:
 
     def common(self, **refs: str | None) -> dict[str, Any]:
         """The fields that every command has; ``refs`` are references that have an option of their own."""
+        from tallystick.erasable import Erasable
+
+        erasable = {name: Erasable(text) for name, text in self.erasable.items()}
         all_refs = {**self.refs, **{name: value for name, value in refs.items() if value}}
         return {
             "key": self.key,
@@ -98,7 +104,7 @@ class Act:
             "actor": self.actor,
             "reason": self.reason,
             "refs": all_refs or None,
-            "metadata": self.metadata or None,
+            "metadata": {**self.metadata, **erasable} or None,
             "conditions": self._conditions(),
         }
 
@@ -209,8 +215,8 @@ def write_entries(entries: Iterable[Any]) -> None:
     write_table(("account", "bucket", "asset", "amount", "before", "after"), rows, right=("amount", "before", "after"))
 
 
-def write_transaction(transaction: Any) -> None:
-    """A transaction as people read it."""
+def write_transaction(transaction: Any, opened: dict[str, str | None]) -> None:
+    """A transaction as people read it; ``opened`` are its erasable texts."""
     event = transaction.event
     write_facts(
         (
@@ -222,6 +228,7 @@ def write_transaction(transaction: Any) -> None:
             ("actor", event.actor),
             *((f"ref {name}", value) for name, value in event.refs.items()),
             *((name, value) for name, value in event.data.items() if name != "request"),
+            *((f"{path} opened", "(erased)" if text is None else text) for path, text in opened.items()),
             ("hash", transaction.hash),
             ("before it", event.prev),
         )
@@ -256,6 +263,7 @@ _OPTIONS = (
     "reason",
     "refs",
     "metadata",
+    "erasable",
     "at_least",
     "at_most",
     "version",
@@ -272,6 +280,12 @@ _SHARED = (
     click.option("--reason", default="", help="Why, in words."),
     click.option("--ref", "refs", multiple=True, metavar="NAME=VALUE", help="A causal reference, such as order=A-17."),
     click.option("--meta", "metadata", multiple=True, metavar="NAME=VALUE", help="Anything of your own."),
+    click.option(
+        "--erasable",
+        multiple=True,
+        metavar="NAME=TEXT",
+        help="The same, of which the journal keeps only a commitment: `tally erase` forgets the text.",
+    ),
     click.option(
         "--if-at-least",
         "at_least",

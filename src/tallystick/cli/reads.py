@@ -274,10 +274,15 @@ def events(session: Session, after: int, limit: int | None) -> None:
     _Pages(session, limit).write(read, str(after), _show_events, _event_line)
 
 
-def _event_line(transaction: Any) -> str:
+def _event_line(transaction: Any, opened: dict[str, str | None] | None = None) -> str:
+    """The event's bytes as they are; beside them its erasable texts, null if erased."""
+    import json
+
     from tallystick.journal.canonical import encode_event
 
-    return f'{{"id":"{transaction.id}","hash":"{transaction.hash}","event":{encode_event(transaction.event).decode()}}}'
+    event = encode_event(transaction.event).decode()
+    texts = f',"opened":{json.dumps(opened, ensure_ascii=False)}' if opened else ""
+    return f'{{"id":"{transaction.id}","hash":"{transaction.hash}","event":{event}{texts}}}'
 
 
 def _show_events(transactions: list[Any], first: bool) -> None:
@@ -310,14 +315,15 @@ def transaction(session: Session, transaction: str | None, key: str | None, sour
     """One event whole, by id (main/7 or 7), by key, or by reference."""
     if [transaction, key, ref].count(None) != 2:
         raise click.UsageError("give an id, or --key, or --ref")
-    found = _find(session.reading(), transaction, key, source, ref)
-    for index, one in enumerate(found):
+    ledger = session.reading()
+    for index, one in enumerate(_find(ledger, transaction, key, source, ref)):
+        opened = ledger.opened(one)
         if session.json:
-            click.echo(_event_line(one))
+            click.echo(_event_line(one, opened))
             continue
         if index:
             click.echo()
-        write_transaction(one)
+        write_transaction(one, opened)
 
 
 def _find(ledger: Ledger, place: str | None, key: str | None, source: str, ref: str | None) -> list[Any]:

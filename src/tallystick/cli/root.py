@@ -159,7 +159,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Cells", ("cell", "commitment", "federation")),
     ("Put right", ("reverse", "adjust")),
     ("Set the rules", ("account", "policy", "asset", "type", "reserve", "period", "attestation", "key")),
-    ("Keep the books whole", ("check", "replay", "rebuild", "migrate", "archive")),
+    ("Keep the books whole", ("check", "replay", "rebuild", "erase", "migrate", "archive")),
 )
 
 

@@ -207,6 +207,23 @@ def rebuild(session: Session) -> None:
     _write_report(session, report, "rebuilt", "everything derived from the journal was made anew")
 
 
+@click.command(cls=Command)
+@click.argument("transaction", metavar="TRANSACTION")
+@pass_session
+def erase(session: Session, transaction: str) -> None:
+    """Forget the erasable texts of a transaction, by its id (main/7 or 7) or by one commitment; for good.
+
+    No event, hash or proof changes. Backups and copies are not reached.
+    """
+    ledger = session.writing()
+    is_number = transaction.isascii() and transaction.isdigit()
+    erased = ledger.erase(int(transaction) if is_number else transaction)
+    if session.json:
+        write_json({"ledger": session.ledger_name, "erased": erased})
+    else:
+        click.echo(f"erased: {erased} text{'' if erased == 1 else 's'}" if erased else "nothing was left to erase")
+
+
 def _write_report(session: Session, report: Any, done: str, well: str) -> None:
     if session.json:
         write_json({**session.document(report), "ok": report.ok})
@@ -221,4 +238,4 @@ def _write_report(session: Session, report: Any, done: str, well: str) -> None:
         raise Reported
 
 
-COMMANDS: tuple[click.Command, ...] = (import_rows, check, replay, rebuild)
+COMMANDS: tuple[click.Command, ...] = (import_rows, check, replay, rebuild, erase)

@@ -19,7 +19,8 @@
 A value is a template, in which ``{Column}`` stands for a column's text (``{@line}`` and ``{@file}`` for the place), or
 a table with one of ``column``, ``template``, ``value`` or ``by_key`` (the id of the transaction that bears this key),
 and any of ``default`` (when empty), ``omit_if`` (texts for which the field is left out) and ``map`` (text to value).
-Amounts take ``unit``, ``asset``, ``decimal``, ``group`` and ``absolute`` too, times ``zone`` and ``format``.
+Amounts take ``unit``, ``asset``, ``decimal``, ``group`` and ``absolute`` too, times ``zone`` and ``format``; a reason,
+or a value of the metadata, ``erasable = true``, of which the journal keeps only a commitment.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class _Value(Struct, forbid_unknown_fields=True, kw_only=True):
     absolute: bool = False
     zone: str = ""
     format: str = ""
+    erasable: bool = False
 
 
 class Mapping(Struct, frozen=True, kw_only=True):
@@ -337,7 +339,19 @@ class _Compiler:
             if not (name in AMOUNTS and type(spec.value) in (int, float)):
                 return lambda row, find: spec.value
             spec.value = str(spec.value)
-        return self.finish(name, spec, self.raw(spec, path), asset, path)
+        render = self.finish(name, spec, self.raw(spec, path), asset, path)
+        return self.erasable(render, path) if spec.erasable else render
+
+    def erasable(self, value: Render, path: str) -> Render:
+        """The same as an erasable text; an empty one is left out."""
+        if path != "fields.reason" and not path.startswith("fields.metadata."):
+            raise InvalidInput(path=path, problem="only a reason, or a value of the metadata, can be erasable")
+
+        def render(row: Row, find: Find) -> Any:
+            text = value(row, find)
+            return OMIT if text is OMIT or text == "" else {"erasable": str(text)}
+
+        return render
 
     def by_key(self, spec: _Value, path: str) -> Render:
         key = self.text(spec.by_key, f"{path}.by_key")

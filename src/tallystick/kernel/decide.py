@@ -6,7 +6,7 @@ row for its type (references, needs, directions), and the rules of the books (po
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeGuard
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from tallystick import commands as c
 from tallystick.clock import parse_time
 from tallystick.commands import Command, Leg, Post, Transfer, request_digest
+from tallystick.erasable import Erasable
 from tallystick.errors import (
     EffectiveInFuture,
     InvalidInput,
@@ -26,19 +27,20 @@ from tallystick.kernel import locks, repair, state
 from tallystick.kernel.book import Book
 from tallystick.kernel.draft import Draft
 from tallystick.kernel.postings import changes_of, check_conditions, entries_of
+from tallystick.kernel.texts import MAX_TEXT, check_name, check_own_texts, check_plain, check_text
 
-MAX_KEY = 255
-MAX_TEXT = 1_024
 MAX_METADATA = 64
 MAX_CONDITIONS = 100
 
 
-def decide(book: Book, command: Command, now: str) -> Event:
+def decide(book: Book, command: Command, now: str, committed: Collection[str] = ()) -> Event:
     """The event that the command comes to, at the book's next place, not yet sealed.
+
+    ``committed`` are the commitments that stand in the command for its erasable texts; nothing else may look like one.
 
     Raises a Refusal if a rule forbids it, and NotLoaded if the book must know more first. The book is unchanged.
     """
-    command = check_form(command)
+    command = check_form(command, committed)
     handler = _HANDLERS[type(command)]
     kind = _kind(book, command)
     refs = command.refs or {}
@@ -97,8 +99,9 @@ def is_bare(command: Command) -> TypeGuard[Transfer]:
 # ---------------------------------------------------------------- form
 
 
-def check_form(command: Command) -> Command:
-    """The command as it would arrive on the wire, every field of its type and size; raises InvalidInput with the path.
+def check_form(command: Command, committed: Collection[str] = ()) -> Command:
+    """The command as it would arrive on the wire, every field of its type and size; raises InvalidInput with the path,
+    and CardNumber for a text that holds one.
 
     What comes back is what is decided on, so that every value in it has just the type that its field declares.
     """
@@ -114,12 +117,12 @@ def check_form(command: Command) -> Command:
         raise InvalidInput(path=path.rstrip("`") or "command", problem=problem) from None
     if not command.key:
         raise InvalidInput(path="key", problem="every command needs an idempotency key")
-    _check_name(command.key, "key")
+    check_name(command.key, "key")
     if not command.source:
         raise InvalidInput(path="source", problem="it is the name of the system that asks")
-    _check_name(command.source, "source")
-    _check_name(command.actor, "actor")
-    _check_text(command.reason, "reason", MAX_TEXT)
+    check_name(command.source, "source")
+    check_name(command.actor, "actor")
+    _check_free_text(command.reason, "reason", committed)
     for name, value in (command.refs or {}).items():
         if name not in REFERENCES:
             raise InvalidInput(
@@ -127,32 +130,28 @@ def check_form(command: Command) -> Command:
             )
         if not value:
             raise InvalidInput(path=f"refs.{name}", problem="a reference is not empty")
-        _check_name(value, f"refs.{name}")
+        check_name(value, f"refs.{name}")
+        check_plain(value, f"refs.{name}")
     metadata = command.metadata or {}
     if len(metadata) > MAX_METADATA:
         raise InvalidInput(path="metadata", problem=f"there may be {MAX_METADATA} entries at most")
-    for name, value in metadata.items():
+    for name, text in metadata.items():
+        check_plain(name, "metadata")
         if not name.isascii() or not name.isprintable() or not 0 < len(name) <= 64:
             raise InvalidInput(path="metadata", problem=f"{name!r} is not a name of 1 to 64 ASCII characters")
-        _check_text(value, f"metadata.{name}", MAX_TEXT)
+        _check_free_text(text, f"metadata.{name}", committed)
     if len(command.conditions) > MAX_CONDITIONS:
         raise InvalidInput(path="conditions", problem=f"there may be {MAX_CONDITIONS} at most")
+    check_own_texts(command)
     return command
 
 
-def _check_text(text: str, path: str, limit: int) -> None:
-    """Raises InvalidInput for text that is too long or is not Unicode (a lone surrogate)."""
-    if len(text) > limit:
-        raise InvalidInput(path=path, problem=f"it has {len(text)} characters, {limit} are allowed")
-    if not text.isprintable() and any(0xD800 <= ord(character) <= 0xDFFF for character in text):
-        raise InvalidInput(path=path, problem="it is not valid Unicode")
-
-
-def _check_name(text: str, path: str) -> None:
-    """Raises InvalidInput for text that is too long, or that cannot be printed: things are found by it."""
-    _check_text(text, path, MAX_KEY)
-    if not text.isprintable():
-        raise InvalidInput(path=path, problem="it holds a character that cannot be printed")
+def _check_free_text(text: str | Erasable, path: str, committed: Collection[str]) -> None:
+    if isinstance(text, Erasable):  # the salt of a commitment comes from outside, so it was to be made there
+        raise InvalidInput(path=path, problem="an erasable text must be committed to before it is decided on")
+    check_text(text, path, MAX_TEXT)
+    if text and text not in committed:
+        check_plain(text, path)
 
 
 def _kind(book: Book, command: Command) -> EventType:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from tallystick.commands import Command, Transfer
 from tallystick.kernel.book import Balance, Book
-from tallystick.kernel.decide import MAX_KEY
+from tallystick.kernel.texts import MAX_KEY
 from tallystick.money import MAX_AMOUNT
 
 Moved = tuple[str, str, str, str, int, int, int, int, int]

@@ -2,7 +2,7 @@
 
 Every act takes an idempotency ``key``, and may take ``source`` (who asks), ``actor``, ``reason``, ``refs`` (typed
 causal references), ``metadata``, ``conditions`` and ``dry_run``. It answers with Posted, or raises the Refusal.
-Amounts are whole minor units.
+Amounts are whole minor units. A reason, or a value of the metadata, may be ``Erasable("text")``.
 
 With ``connection``, a psycopg connection in a transaction to the same PostgreSQL database, an act is part of that
 transaction: it is there once the caller commits, and never if he rolls back. The ledger is locked for all others until
@@ -11,13 +11,14 @@ then, so keep such a transaction short; and post to one ledger in it, or always 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from tallystick import commands as c
 from tallystick.accounts import EXTERNAL, FEES, ISSUANCE, TREASURY, Bucket
 from tallystick.clock import parse_time
 from tallystick.commands import Command, Condition, Leg, Split
+from tallystick.erasable import Erasable
 from tallystick.errors import InvalidInput, Refusal
 from tallystick.ledger.desk import Desk
 from tallystick.ledger.joined import JoinedWriter
@@ -32,9 +33,9 @@ class Envelope(TypedDict, total=False):
     key: str
     source: str
     actor: str
-    reason: str
+    reason: str | Erasable
     refs: dict[str, str] | None
-    metadata: dict[str, str] | None
+    metadata: Mapping[str, str | Erasable] | None
     conditions: tuple[Condition, ...]
     dry_run: bool
     connection: Any
@@ -72,7 +73,8 @@ class Acts(Reads):
         if connection is None:
             return self._writer
         store = self._store.within(connection)
-        return JoinedWriter(store, Desk(store, self._name, self._clock, self._first_policy, passing=True))
+        desk = Desk(store, self._name, self._clock, self._first_policy, salts=self._salts, passing=True)
+        return JoinedWriter(store, desk)
 
     def _act(self, kind: type[Command], fields: dict[str, Any], envelope: Envelope) -> Posted:
         if "key" not in envelope:

@@ -12,11 +12,13 @@ from typing import Any
 
 import msgspec
 
+from tallystick.erasable import commitments_in
 from tallystick.errors import Archived, LedgerCorrupt, Unavailable
 from tallystick.journal import check_link, decode_event, decode_strict, leaf_hash
 from tallystick.kernel import Book, NotLoaded, apply
 from tallystick.ledger.history import Backdated
 from tallystick.ledger.keys import KeyFilter
+from tallystick.ledger.openings import opens
 from tallystick.ledger.rows import add_rows
 from tallystick.ledger.views import Finding, Report
 from tallystick.stores.base import OBJECT_TYPES, Batch, Head, Store, key_number
@@ -139,9 +141,12 @@ def _compare_all(store: Store, name: str, replayer: _Replayer) -> list[Finding]:
         for batch in replayer.batches(head):
             _compare_rows(store, name, batch, late, findings)
             _check_keys(store, name, batch, replayer.keys, findings)
+            _check_openings(store, name, batch, findings)
         states: list[Finding] = []
         _compare_balances(store, name, replayer.book, states)
         _compare_objects(store, name, replayer.book, states)
+        for row in store.openings_between(name, head.seq, 2**62):
+            _differs(states, name, row[3], f"the opening of {row[0]}")
         if store.head(name) == head:
             _check_sums(replayer.book, states)
             return findings + states
@@ -185,6 +190,15 @@ def _check_keys(store: Store, name: str, batch: Batch, keys: KeyFilter, findings
                 )
             elif event is not None:
                 seen.add((event.source, event.idem))
+
+
+def _check_openings(store: Store, name: str, batch: Batch, findings: list[Finding]) -> None:
+    """What opens a commitment leads to it, and its event holds it. One that is not there was erased."""
+    first = batch.expected.seq
+    for row in store.openings_between(name, first, batch.head.seq):
+        held = commitments_in(decode_event(batch.bodies[row[3] - first]).data).values()
+        if row[0] not in held or not opens(row):
+            _differs(findings, name, row[3], f"the opening of {row[0]}")
 
 
 def _compare_balances(store: Store, name: str, book: Book, findings: list[Finding]) -> None:

@@ -15,6 +15,7 @@ from tallystick.kernel.state import changed_policy, check_ledger_name
 from tallystick.ledger import audit
 from tallystick.ledger.audit import Progress
 from tallystick.ledger.ledger import Ledger
+from tallystick.ledger.openings import Salts, random_salt
 from tallystick.ledger.views import Report
 from tallystick.stores.base import Store
 from tallystick.stores.memory import MemoryStore
@@ -24,15 +25,24 @@ EVENTS_CHECKED_ON_OPENING = 1_024
 """How many of a ledger's last events are checked against its balances when it is first used."""
 
 
-def open(url: str | Path, *, read_only: bool = False, create: bool = True, clock: Clock = system_clock) -> Database:
+def open(
+    url: str | Path,
+    *,
+    read_only: bool = False,
+    create: bool = True,
+    clock: Clock = system_clock,
+    salts: Salts = random_salt,
+) -> Database:
     """Open the ledgers at a URL: a path or ``sqlite:///path`` for a file, ``postgresql://user@host/name`` for a
     PostgreSQL database (which takes the extra ``postgres``), ``memory://`` for a passing one.
+
+    ``clock`` says the time, and ``salts`` makes the salts of erasable texts, which nobody may guess.
 
     A file that is not there is made, unless ``create`` is False or it is ``read_only``; so are the tables in a
     database without any. Raises LedgerNotFound, NotALedger, LedgerCorrupt, LedgerLocked (when it is first written),
     InvalidInput; of a database Unavailable, NotPermitted, SchemaMismatch.
     """
-    return Database(_store(url, read_only=read_only, create=create), clock)
+    return Database(_store(url, read_only=read_only, create=create), clock, salts)
 
 
 def _store(url: str | Path, *, read_only: bool, create: bool) -> Store:
@@ -67,9 +77,10 @@ def _postgres(url: str, *, read_only: bool, create: bool) -> Store:
 class Database:
     """Ledgers in one store. Use it as a context manager, or close it."""
 
-    def __init__(self, store: Store, clock: Clock = system_clock) -> None:
+    def __init__(self, store: Store, clock: Clock = system_clock, salts: Salts = random_salt) -> None:
         self._store = store
         self._clock = clock
+        self._salts = salts
         self._lock = threading.Lock()
         self._ledgers: dict[str, Ledger] = {}
         self._closed = False
@@ -92,7 +103,7 @@ class Database:
             found = self._ledgers.get(name)
             if found is None:
                 check_tail(self._store, name)
-                found = Ledger(self._store, name, self._clock, policy or {}, self._background)
+                found = Ledger(self._store, name, self._clock, policy or {}, self._background, self._salts)
                 self._ledgers[name] = found
             return found
 

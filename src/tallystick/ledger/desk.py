@@ -25,6 +25,7 @@ from tallystick.kernel.book import ALWAYS_LOADED, Mark
 from tallystick.kernel.needs import unknown_accounts, unknown_locks
 from tallystick.ledger.history import lowest_since
 from tallystick.ledger.keys import KeyFilter, NoFilter
+from tallystick.ledger.openings import Salts, as_committed, commit, has_erasable, random_salt
 from tallystick.ledger.rows import add_rows
 from tallystick.ledger.views import Posted
 from tallystick.stores.base import (
@@ -33,6 +34,7 @@ from tallystick.stores.base import (
     Changes,
     EntryRow,
     Head,
+    OpeningRow,
     Store,
     key_number,
     key_numbers,
@@ -64,6 +66,7 @@ class _Gathered(Struct):
     """(number, seq) of keys whose number another key of the same batch has too."""
     references: list[tuple[str, str, int]] = field(default_factory=list)
     backdated: list[tuple[int, int, str, int]] = field(default_factory=list)
+    openings: list[OpeningRow] = field(default_factory=list)
 
 
 class Save(Struct, frozen=True):
@@ -76,10 +79,20 @@ class Save(Struct, frozen=True):
 class Desk:
     """See the module. ``policy`` is used only if the ledger does not exist yet; ``passing``: for one call only."""
 
-    def __init__(self, store: Store, name: str, clock: Clock, policy: dict[str, Any], *, passing: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        clock: Clock,
+        policy: dict[str, Any],
+        *,
+        salts: Salts = random_salt,
+        passing: bool = False,
+    ) -> None:
         self.name = name
         self._store = store
         self._clock = clock
+        self._salts = salts
         self._policy = policy
         self._filter: KeyFilter | None = NoFilter() if passing else None
         self._keyed = EMPTY_HEAD  # the keys of all events before this head are in the filter
@@ -177,6 +190,7 @@ class Desk:
             keys=sorted([*gathered.keys.items(), *gathered.twins], key=itemgetter(1)),
             references=gathered.references,
             backdated=gathered.backdated,
+            openings=gathered.openings,
             balances=book.new_balances,
             objects=[(kind, id, book.objects[kind, id]) for kind, id in book.changed],
         )
@@ -262,7 +276,10 @@ class Desk:
             again = self._answer_again(command, number)
             if again is not None:
                 return again
-            event = self._decide(command)
+            openings: list[OpeningRow] = []
+            if has_erasable(command):
+                command, openings = commit(command, self.book.seq, self._salts)
+            event = self._decide(command, {row[0] for row in openings})
             body, hash = seal(event, self.book.hash)
         except (Refusal, Archived) as refusal:
             return refusal
@@ -271,14 +288,15 @@ class Desk:
         book, gathered = self.book, self._gathered
         apply(book, event, hash)
         gathered.bodies.append(body)
+        gathered.openings += openings
         add_rows(event, book, gathered)
         self._use_keys([number], event.seq)
         return Posted(self.name, event.seq, hash, event.time)
 
-    def _decide(self, command: Command) -> Event:
+    def _decide(self, command: Command, committed: set[str]) -> Event:
         while True:
             try:
-                return decide(self.book, command, self.now)
+                return decide(self.book, command, self.now, committed)
             except NotLoaded as missing:
                 self._fetch(missing)
 
@@ -343,10 +361,18 @@ class Desk:
                 raise body
             event = decode_event(body)
             if event.source == command.source and event.idem == command.key:
-                if shows_request(event, command):
+                same = as_committed(command, event, self._openings) if has_erasable(command) else command
+                if same is not None and shows_request(event, same):
                     return Posted(self.name, seq, leaf_hash(body), event.time, True)
                 return IdempotencyConflict(key=command.key, transaction=event.id)
         return None
+
+    def _openings(self, commitments: Sequence[str]) -> dict[str, OpeningRow]:
+        """What opens these commitments, also of events that are not in the store yet."""
+        found = self._store.openings(self.name, commitments)
+        for gathered in [*(gathered for _, gathered in self._in_flight), self._gathered]:
+            found.update((row[0], row) for row in gathered.openings if row[0] in commitments)
+        return found
 
     # ------------------------------------------------------------ loading
 

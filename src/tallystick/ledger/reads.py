@@ -15,12 +15,14 @@ import msgspec
 
 from tallystick.accounts import Account, check_address, role_of
 from tallystick.clock import Clock, parse_time
+from tallystick.erasable import is_commitment
 from tallystick.errors import Behind, InvalidInput, TransactionNotFound
 from tallystick.events import Event
 from tallystick.journal import decode_event, leaf_hash
 from tallystick.kernel import Lock, Policy, Reversal
 from tallystick.kernel.state import changed_policy
 from tallystick.ledger.history import late_changes
+from tallystick.ledger.openings import Salts, checked_text, opened
 from tallystick.ledger.views import (
     AccountView,
     BalanceView,
@@ -42,10 +44,11 @@ POLL_SECONDS = 0.02
 class Reads:
     """The reading half of a Ledger."""
 
-    def __init__(self, store: Store, name: str, clock: Clock, policy: dict[str, Any]) -> None:
+    def __init__(self, store: Store, name: str, clock: Clock, policy: dict[str, Any], salts: Salts) -> None:
         self._store = store
         self._name = name
         self._clock = clock
+        self._salts = salts
         self._first_policy = policy
 
     # ------------------------------------------------------------ the ledger
@@ -283,6 +286,22 @@ class Reads:
     def events(self, after: int = -1, limit: int = 1_000) -> list[Transaction]:
         """The events with a sequence number above ``after``, in order; at most ``limit``."""
         return [_transaction(body) for body in self._store.events(self._name, max(after + 1, 0), _check_limit(limit))]
+
+    # ------------------------------------------------------------ erasable texts
+
+    def opening(self, commitment: str) -> str | None:
+        """The text that was committed to, or None if it was erased, or never was. Raises LedgerCorrupt."""
+        if not is_commitment(commitment):
+            return None
+        return checked_text(self._store.openings(self._name, [commitment]).get(commitment))
+
+    def opened(self, transaction: Transaction | Event) -> dict[str, str | None]:
+        """The erasable texts of an event, by path (``reason``, ``metadata.<name>``); None for one that was erased.
+
+        Raises LedgerCorrupt for a text that is not what the event committed to.
+        """
+        event = transaction.event if isinstance(transaction, Transaction) else transaction
+        return opened(event, lambda commitments: self._store.openings(self._name, commitments))
 
     def _seq(self, id: str) -> int:
         ledger, _, seq = str(id).rpartition("/")

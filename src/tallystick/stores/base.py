@@ -60,6 +60,10 @@ BalanceRow = tuple[int, str, str, str]
 """(balance id, account, asset, bucket)."""
 
 
+OpeningRow = tuple[str, bytes, str, int]
+"""(commitment, salt, text, seq): what opens a commitment of an event. It may be erased, and nothing else with it."""
+
+
 class Batch(Struct, kw_only=True):
     """Sealed events and all that is derived from them, to be kept in one step behind ``expected``."""
 
@@ -77,6 +81,8 @@ class Batch(Struct, kw_only=True):
     """(name, value, seq) of each causal reference."""
     backdated: list[tuple[int, int, str, int]] = field(default_factory=list)
     """(balance id, seq, effective time, amount) of each entry that took effect before it was recorded."""
+    openings: list[OpeningRow] = field(default_factory=list)
+    """Of each commitment of these events. They follow from nothing: a rebuild brings none, and keeps what is there."""
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
@@ -84,7 +90,7 @@ def joined(batches: Sequence[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
     whole = Batch(ledger=batches[0].ledger, expected=batches[0].expected, head=batches[-1].head, bodies=[])
-    for name in ("bodies", "entries", "balances", "keys", "objects", "references", "backdated"):
+    for name in ("bodies", "entries", "balances", "keys", "objects", "references", "backdated", "openings"):
         getattr(whole, name).extend(row for batch in batches for row in getattr(batch, name))
     return whole
 
@@ -230,8 +236,20 @@ class Store(Protocol):
     def accounts(self, ledger: str, prefix: str, after: str, limit: int) -> list[str]:
         """Addresses that were declared or used, that begin with ``prefix``, sorted, after ``after``."""
 
+    def openings(self, ledger: str, commitments: Sequence[str]) -> dict[str, OpeningRow]:
+        """The openings of these commitments, as they are stored; one that was erased, or never was, is left out."""
+
+    def openings_between(self, ledger: str, first: int, before: int) -> list[OpeningRow]:
+        """The openings that are there of the events with first <= seq < before, in order of (seq, commitment)."""
+
+    def erase(self, ledger: str, commitments: Sequence[str]) -> int:
+        """Erase the openings of these commitments, durably; how many there were. Erasing twice is no error.
+
+        What cannot be reached from here, such as copies of the file and backups, keeps them.
+        """
+
     def rebuild(self, batches: Iterable[Batch]) -> None:
-        """Replace every projection of one ledger by what these batches say (their events are kept as they are)."""
+        """Replace every projection of one ledger by what these batches say (their events and openings are kept)."""
 
     def snapshot(self, ledger: str) -> bool:
         """Write a snapshot of the balances if enough was posted since the last; whether one was written."""

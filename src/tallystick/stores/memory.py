@@ -25,6 +25,7 @@ from tallystick.stores.base import (
     HeadMoved,
     Joined,
     LoadedAccount,
+    OpeningRow,
     lock_place,
 )
 
@@ -186,6 +187,23 @@ class MemoryStore:
             ]
             return sorted(found, key=lambda lock: lock_place(lock.id))[:limit]
 
+    # ------------------------------------------------------------ openings
+
+    def openings(self, ledger: str, commitments: Sequence[str]) -> dict[str, OpeningRow]:
+        with self._open():
+            found = self._shelf(ledger).openings
+            return {commitment: found[commitment] for commitment in commitments if commitment in found}
+
+    def openings_between(self, ledger: str, first: int, before: int) -> list[OpeningRow]:
+        with self._open():
+            found = self._shelf(ledger).openings.values()
+            return sorted((row for row in found if first <= row[3] < before), key=lambda row: (row[3], row[0]))
+
+    def erase(self, ledger: str, commitments: Sequence[str]) -> int:
+        with self._open():
+            found = self._shelf(ledger).openings
+            return sum(found.pop(commitment, None) is not None for commitment in set(commitments))
+
     # ------------------------------------------------------------ upkeep
 
     def rebuild(self, batches: Iterable[Batch]) -> None:
@@ -201,7 +219,7 @@ class MemoryStore:
             kept = self._shelf(made.ledger)
             if made.head.seq != kept.head.seq:
                 raise HeadMoved
-            made.bodies, made.hashes = kept.bodies, kept.hashes
+            made.bodies, made.hashes, made.openings = kept.bodies, kept.hashes, kept.openings
             self._shelves[made.ledger] = made
 
     def snapshot(self, ledger: str) -> bool:
@@ -260,6 +278,7 @@ class _Rows:
         self.objects: list[tuple[str, str, Any]] = []
         self.references: list[tuple[str, str, int]] = []
         self.backdated: list[tuple[int, int, str, int]] = []
+        self.openings: list[OpeningRow] = []
         for batch in batches:
             for name, rows in vars(self).items():
                 rows.extend(tuple(row) for row in getattr(batch, name))
@@ -280,12 +299,16 @@ class _Shelf:
         self.objects: dict[str, dict[str, Any]] = {}
         self.references: dict[tuple[str, str], list[int]] = {}
         self.backdated: list[tuple[int, int, str, int]] = []
+        self.openings: dict[str, OpeningRow] = {}
 
     def check(self, rows: _Rows) -> None:
         """Raises LedgerCorrupt for rows that do not follow from what is here: no balance may be spent twice."""
         named = self.names.keys() | {row[0] for row in rows.balances}
         if len(named) != len(self.names) + len(rows.balances):
             raise LedgerCorrupt(where=f"ledger {self.ledger}", problem="a balance was made twice", ledger=self.ledger)
+        opened = self.openings.keys() | {row[0] for row in rows.openings}
+        if len(opened) != len(self.openings) + len(rows.openings):
+            raise LedgerCorrupt(where=f"ledger {self.ledger}", problem="a commitment has two openings")
         latest: dict[int, EntryRow] = {}
         for row in rows.entries:
             number, version, seq, amount, before, after = row
@@ -318,6 +341,7 @@ class _Shelf:
         for name, text, seq in rows.references:
             self.references.setdefault((name, text), []).append(seq)
         self.backdated += rows.backdated
+        self.openings |= {row[0]: row for row in rows.openings}
 
     def body(self, seq: int) -> bytes:
         """The bytes of an event, checked against their hash."""

@@ -32,6 +32,7 @@ from tallystick.stores.base import (
     HeadMoved,
     Joined,
     LoadedAccount,
+    OpeningRow,
     lock_place,
     object_row,
 )
@@ -79,6 +80,7 @@ class SqliteStore(SqliteFile):
                     raise HeadMoved
                 follows = (batch.ledger, batch.head)
                 self._add_events(connection, ledger, batch)
+                self._add_openings(connection, ledger, batch)
                 self._add_projections(connection, ledger, batch)
         if batch is not None:
             self._heads[batch.ledger] = batch.head
@@ -109,6 +111,11 @@ class SqliteStore(SqliteFile):
         else:
             rows = msgspec.json.encode(places).decode()
             connection.execute(SQL["add_events"], {"ledger": ledger, "bodies": bodies, "rows": rows})
+
+    def _add_openings(self, connection: sqlite3.Connection, ledger: int, batch: Batch) -> None:
+        if batch.openings:
+            rows = [(ledger, seq, commitment, salt, text.encode()) for commitment, salt, text, seq in batch.openings]
+            connection.executemany(SQL["add_opening"], rows)
 
     def _add_projections(self, connection: sqlite3.Connection, ledger: int, batch: Batch) -> None:
         """Each kind of row goes in by one statement: SQLite works through all of them without Python in between, so
@@ -164,6 +171,13 @@ class SqliteStore(SqliteFile):
             id = self._id(connection, ledger)
             if id is not None:
                 connection.execute(SQL["put_cache"], (id, name, hashlib.sha256(body).digest() + body))
+
+    def erase(self, ledger: str, commitments: Sequence[str]) -> int:
+        with self._writing() as connection:
+            asked = (self._id(connection, ledger), json.dumps(list(commitments)))
+            erased = connection.execute(SQL["erase"], asked).rowcount
+        self._empty_log()
+        return erased
 
     # ------------------------------------------------------------ reading: heads and events
 
@@ -350,6 +364,19 @@ class SqliteStore(SqliteFile):
                 return connection.execute(SQL["backdated_of_all"], (id,)).fetchall()
             return connection.execute(SQL["backdated_of"], (id, json.dumps(list(balance_ids)))).fetchall()
 
+    # ------------------------------------------------------------ reading: openings
+
+    def openings(self, ledger: str, commitments: Sequence[str]) -> dict[str, OpeningRow]:
+        with self._reading() as connection:
+            asked = (self._id(connection, ledger), json.dumps(list(commitments)))
+            rows = connection.execute(SQL["openings"], asked).fetchall()
+            return {row[0]: _opening(*row) for row in rows}
+
+    def openings_between(self, ledger: str, first: int, before: int) -> list[OpeningRow]:
+        with self._reading() as connection:
+            asked = (self._id(connection, ledger), first, before)
+            return [_opening(*row) for row in connection.execute(SQL["openings_between"], asked)]
+
     # ------------------------------------------------------------ reading: keys, references, objects
 
     def find_keys(self, ledger: str, numbers: Sequence[int]) -> dict[int, list[int]]:
@@ -487,6 +514,10 @@ class SqliteStore(SqliteFile):
         files = [self.path, self.path.with_name(self.path.name + "-wal")]
         counts["file_bytes"] = sum(file.stat().st_size for file in files if file.exists())
         return counts
+
+
+def _opening(commitment: str, salt: bytes, text: bytes, seq: int) -> OpeningRow:
+    return commitment, bytes(salt), bytes(text).decode(), seq  # damaged text is what the reader reports as such
 
 
 def _by_part(rows: Sequence[Any], seq: Callable[[Any], int]) -> Iterator[tuple[int, Sequence[Any]]]:

@@ -18,11 +18,13 @@ from tallystick.stores.lockfile import LockFile
 from tallystick.stores.sql import queries, read
 
 APPLICATION_ID = 0x7A111E57
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PAGE_SIZE = 4096
 CACHE_KIB = 32 * 1024
 CHECKPOINT_PAGES = 4_096
 BUSY_MILLISECONDS = 5_000
+EMPTYING_MILLISECONDS = 250
+"""How long the log of writes waits for readers before it stays as it is; nobody posts meanwhile."""
 MAX_READERS = 8
 
 SQL = queries("sqlite/queries.sql")
@@ -135,6 +137,9 @@ class SqliteFile:
             raise NotALedger(path=str(self.path), problem="it is another program's SQLite database")
         if version > SCHEMA_VERSION:
             raise NotALedger(path=str(self.path), problem=f"its schema is version {version}; upgrade Tallystick")
+        if 0 < version < SCHEMA_VERSION:
+            problem = f"its schema is version {version}, of a Tallystick that was never released; post its events anew"
+            raise NotALedger(path=str(self.path), problem=problem)
         if version != SCHEMA_VERSION or schema != _schema():
             raise LedgerCorrupt(where=str(self.path), problem="its tables or their guards are not as they were made")
         try:
@@ -189,6 +194,21 @@ class SqliteFile:
                     with contextlib.suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
 
+    def _empty_log(self) -> None:
+        """Carry the log of writes over into the file and cut it to nothing: older pages in it hold what was deleted.
+
+        While somebody reads an older state, in this process or another, it stays; a later call, or closing, does it.
+        """
+        with self._write_lock:
+            connection = self._open_writer()
+            try:
+                connection.execute(f"PRAGMA busy_timeout = {EMPTYING_MILLISECONDS}")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            except sqlite3.Error as error:
+                raise translate(error, self.path) from None
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+
     def close(self) -> None:
         with self._write_lock:
             self._closed = True
@@ -208,6 +228,7 @@ def make_durable(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    connection.execute("PRAGMA secure_delete = ON")  # what was erased is overwritten, not only given free
 
 
 def _is_blank(connection: sqlite3.Connection) -> bool:

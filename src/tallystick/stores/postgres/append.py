@@ -20,7 +20,16 @@ from tallystick.stores import chunks
 from tallystick.stores.base import Batch, Head, HeadMoved, object_row
 from tallystick.stores.postgres.connections import Link
 from tallystick.stores.postgres.periods import period_of
-from tallystick.stores.postgres.wire import Trip, copy_of, copy_of_numbers, int4, int8, int8_array, text_array
+from tallystick.stores.postgres.wire import (
+    Trip,
+    bytes_array,
+    copy_of,
+    copy_of_numbers,
+    int4,
+    int8,
+    int8_array,
+    text_array,
+)
 
 ROW_BYTES = 7_900
 """Events share a row up to this size, so that it fits into a page as it is."""
@@ -135,6 +144,10 @@ def add_projections(
         ids, seqs, effective, amounts = zip(*batch.backdated, strict=True)
         stored = int8_array([numbers.stored(id) for id in ids])
         trip.add("add_backdated", int4(ledger), stored, int8_array(seqs), text_array(effective), int8_array(amounts))
+    if batch.openings:
+        commitments, salts, texts, seqs = zip(*batch.openings, strict=True)
+        opened = bytes_array(salts), bytes_array([text.encode() for text in texts])
+        trip.add("add_openings", int4(ledger), text_array(commitments), *opened, int8_array(seqs))
     if batch.objects:
         rows = {(kind, id): object_row(kind, id, value) for kind, id, value in batch.objects}
         columns = zip(*rows.values(), strict=True)

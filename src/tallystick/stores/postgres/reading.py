@@ -27,6 +27,7 @@ from tallystick.stores.base import (
     EntryRow,
     Head,
     LoadedAccount,
+    OpeningRow,
     key_number,
     lock_place,
     object_row,
@@ -424,6 +425,18 @@ class Reading(ArchivedReading):
             asked = {"periods": periods, "parts": parts, "name": name, "value": value}
             return [seq for (seq,) in self._rows(connection, "references", ledger=id, **asked)]
 
+    # ------------------------------------------------------------ openings
+
+    def openings(self, ledger: str, commitments: Sequence[str]) -> dict[str, OpeningRow]:
+        with self._source.using() as connection:
+            asked = {"ledger": self._id(connection, ledger), "commitments": list(filter(is_text, commitments))}
+            return {row[0]: _opening(*row) for row in self._rows(connection, "openings", **asked)}
+
+    def openings_between(self, ledger: str, first: int, before: int) -> list[OpeningRow]:
+        with self._source.using() as connection:
+            asked = {"ledger": self._id(connection, ledger), "first": first, "before": before}
+            return [_opening(*row) for row in self._rows(connection, "openings_between", **asked)]
+
     # ------------------------------------------------------------ objects
 
     def load_objects(self, ledger: str, kind: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
@@ -573,6 +586,13 @@ class Reading(ArchivedReading):
         """
         if not isinstance(self._source, Borrowed):
             connection.execute(SQL["by_index"])
+
+
+def _opening(commitment: str, salt: bytes, text: bytes, seq: int) -> OpeningRow:
+    try:
+        return commitment, salt, text.decode(), seq
+    except UnicodeDecodeError:
+        raise LedgerCorrupt(where=f"the opening of {commitment}", problem="its text is damaged", seq=seq) from None
 
 
 def decode_object(kind: str, body: str) -> Any:

@@ -12,7 +12,7 @@ import contextlib
 import copy
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from weakref import WeakSet
 
@@ -328,6 +328,12 @@ class PostgresStore(Reading):
             add_projections(trip, ledger, period, part, numbers, assets if high == before else ())
             trip.send()
             copy_rows(connection, ledger, period, part, numbers)
+
+    def erase(self, ledger: str, commitments: Sequence[str]) -> int:
+        self._check_writable()
+        with self._source.using() as connection:
+            asked = {"ledger": self._id(connection, ledger), "commitments": list(commitments)}
+            return len(self._rows(connection, "erase", **asked))
 
     def snapshot(self, ledger: str) -> bool:
         self._check_writable()

@@ -23,7 +23,7 @@ STATEMENTS = {name: text.encode() for name, text in queries("postgres/append.sql
 _BINARY = pq.Format.BINARY
 _GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 _ARRAY = struct.Struct(">iiiii")
-_INT8, _TEXT = 20, 25  # type numbers of PostgreSQL
+_BYTEA, _INT8, _TEXT = 17, 20, 25  # type numbers of PostgreSQL
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_END = b"\xff\xff"
 
@@ -40,7 +40,16 @@ def int8_array(values: Sequence[int]) -> bytes:
 
 def text_array(values: Sequence[str | bytes]) -> bytes:
     """A text[] in binary."""
-    parts = [_ARRAY.pack(1, 0, _TEXT, len(values), 1)]
+    return _array(_TEXT, values)
+
+
+def bytes_array(values: Sequence[bytes]) -> bytes:
+    """A bytea[] in binary."""
+    return _array(_BYTEA, values)
+
+
+def _array(kind: int, values: Sequence[str | bytes]) -> bytes:
+    parts = [_ARRAY.pack(1, 0, kind, len(values), 1)]
     for value in values:
         encoded = value if isinstance(value, bytes) else value.encode()
         parts += (int4(len(encoded)), encoded)

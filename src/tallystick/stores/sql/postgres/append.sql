@@ -78,6 +78,11 @@ INSERT INTO tallystick.backdated (ledger, balance, seq, effective, amount)
 SELECT $1::integer, added.* FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::bigint[])
     AS added (balance, seq, effective, amount);
 
+-- name: add_openings
+INSERT INTO tallystick.opening (ledger, commitment, salt, text, seq)
+SELECT $1::integer, added.* FROM unnest($2::text[], $3::bytea[], $4::bytea[], $5::bigint[])
+    AS added (commitment, salt, text, seq);
+
 -- name: put_objects
 INSERT INTO tallystick.object (ledger, seq, kind, id, place, account, state, expires, body)
 SELECT $1::integer, $2::bigint, put.*

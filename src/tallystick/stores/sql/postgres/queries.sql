@@ -328,3 +328,14 @@ UPDATE tallystick.asset SET balances = (
     SELECT count(*) FROM tallystick.balance
     WHERE balance.ledger = %(ledger)s AND balance.asset_number = asset.number
 ) WHERE ledger = %(ledger)s;
+
+-- name: openings
+SELECT commitment, salt, text, seq FROM tallystick.opening
+WHERE ledger = %(ledger)s AND commitment = ANY(%(commitments)s);
+
+-- name: openings_between
+SELECT commitment, salt, text, seq FROM tallystick.opening
+WHERE ledger = %(ledger)s AND seq >= %(first)s AND seq < %(before)s ORDER BY seq, commitment;
+
+-- name: erase
+DELETE FROM tallystick.opening WHERE ledger = %(ledger)s AND commitment = ANY(%(commitments)s) RETURNING 1;

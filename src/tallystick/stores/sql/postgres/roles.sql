@@ -6,7 +6,7 @@
 --     GRANT tallystick_writer TO shop;
 --
 -- tallystick_owner    owns the schema and everything in it; for migrations, archive and rebuild
--- tallystick_writer   posts: may read all and append, and changes only what is derived
+-- tallystick_writer   posts: may read all and append, changes only what is derived, and erases erasable texts
 -- tallystick_reader   sees the views ledger_...
 -- tallystick_auditor  sees everything
 
@@ -91,7 +91,8 @@ END $$;
 
 GRANT INSERT ON tallystick.event, tallystick.entry, tallystick.idempotency, tallystick.reference,
     tallystick.balance, tallystick.backdated, tallystick.stretch, tallystick.object, tallystick.snapshot,
-    tallystick.snapshot_point, tallystick.cache TO tallystick_writer;
+    tallystick.snapshot_point, tallystick.cache, tallystick.opening TO tallystick_writer;
+GRANT DELETE ON tallystick.opening TO tallystick_writer;
 -- To update a ledger's row is refused by its guard; the right is needed to lock it.
 GRANT INSERT (name), UPDATE (name) ON tallystick.ledger TO tallystick_writer;
 GRANT INSERT (ledger, number, asset) ON tallystick.asset TO tallystick_writer;

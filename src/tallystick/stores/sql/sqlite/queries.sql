@@ -56,6 +56,19 @@ SELECT :ledger, value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_eac
 -- name: put_object
 INSERT OR REPLACE INTO object (ledger, kind, id, place, account, state, expires, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
+-- name: add_opening
+INSERT INTO opening (ledger, seq, commitment, salt, text) VALUES (?, ?, ?, ?, ?);
+
+-- name: openings
+SELECT commitment, salt, text, seq FROM opening
+WHERE ledger = ? AND commitment IN (SELECT value FROM json_each(?));
+
+-- name: openings_between
+SELECT commitment, salt, text, seq FROM opening WHERE ledger = ? AND seq >= ? AND seq < ? ORDER BY seq, commitment;
+
+-- name: erase
+DELETE FROM opening WHERE ledger = ? AND commitment IN (SELECT value FROM json_each(?));
+
 -- name: event_rows
 SELECT seq, count, time, hash, encoding, body FROM event
 WHERE ledger = :ledger AND seq < :before

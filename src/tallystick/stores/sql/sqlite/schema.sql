@@ -1,4 +1,4 @@
--- The schema of a ledger file, version 1. Everything but `event` can be made again from `event`.
+-- The schema of a ledger file, version 2. Everything but `event` and `opening` can be made again from `event`.
 
 CREATE TABLE ledger (
     id INTEGER PRIMARY KEY,
@@ -17,6 +17,20 @@ CREATE TABLE event (
     body BLOB NOT NULL,
     PRIMARY KEY (ledger, seq)
 ) STRICT, WITHOUT ROWID;
+
+-- The texts that events only commit to, with the salts that open the commitments: here, and nowhere else, a row may be
+-- erased. They lie in the order in which they came, so that a page that is full is never moved: what is moved leaves a
+-- copy of its bytes behind.
+CREATE TABLE opening (
+    id INTEGER PRIMARY KEY,
+    ledger INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    commitment TEXT NOT NULL,
+    salt BLOB NOT NULL,
+    text BLOB NOT NULL,
+    UNIQUE (ledger, commitment)
+) STRICT;
+CREATE INDEX opening_by_seq ON opening (ledger, seq);
 
 -- Which account, asset and bucket a balance id stands for.
 CREATE TABLE balance (
@@ -125,3 +139,8 @@ CREATE TRIGGER entry_is_never_updated BEFORE UPDATE ON entry
 BEGIN SELECT raise(ABORT, 'an entry is never changed'); END;
 CREATE TRIGGER entry_is_never_deleted BEFORE DELETE ON entry
 BEGIN SELECT raise(ABORT, 'an entry is never deleted'); END;
+CREATE TRIGGER opening_is_never_updated BEFORE UPDATE ON opening
+BEGIN SELECT raise(ABORT, 'an opening is erased, not changed'); END;
+CREATE TRIGGER opening_is_never_replaced BEFORE INSERT ON opening
+WHEN EXISTS (SELECT 1 FROM opening WHERE ledger = new.ledger AND commitment = new.commitment)
+BEGIN SELECT raise(ABORT, 'an opening is never replaced'); END;
