@@ -29,11 +29,13 @@ APPENDED_TO = {
     "backdated": "",
     "balance": "",
     "cache": "",
+    "checkpoint": "",
     "entry": "",
     "event": "",
     "head": "ledger",
     "idempotency": "",
     "ledger": "name",
+    "log_tile": "",
     "object": "",
     "opening": "",
     "reference": "",
@@ -46,6 +48,7 @@ APPENDED_TO = {
 CHANGED = {
     "cache": "body",
     "head": "seq, hash, time, balances, period",
+    "log_tile": "hashes",  # a tile grows, and its guard refuses all else
     "ledger": "name",  # the right to lock a row; the guard refuses the change itself
     "object": "seq, place, account, state, expires, body",
 }

@@ -247,7 +247,7 @@ class Acts(Reads):
 
     def expire_due(self, now: str | None = None, *, limit: int = 1_000) -> list[Posted | Refusal]:
         """Give back the holds whose time has passed (by ``now``, which may not lie ahead); safe to run twice."""
-        moment = self._now() if now is None else min(parse_time(now, "now"), self._now())
+        moment = self.now() if now is None else min(parse_time(now, "now"), self.now())
         due = self.due_holds(moment, limit)
         return self.post_many([c.HoldExpire(key=f"expire:{lock.id}", source="sweep", hold=lock.id) for lock in due])
 

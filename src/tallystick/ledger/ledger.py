@@ -11,6 +11,7 @@ from tallystick.ledger import audit
 from tallystick.ledger.acts import Acts
 from tallystick.ledger.audit import Progress
 from tallystick.ledger.desk import Desk
+from tallystick.ledger.journal import Journal
 from tallystick.ledger.openings import Salts, random_salt
 from tallystick.ledger.views import Report
 from tallystick.ledger.writer import Writer
@@ -46,6 +47,11 @@ class Ledger(Acts):
             return self._store.erase(self._name, [str(what)])
         commitments = list(commitments_in(self.transaction(what).data).values())
         return self._store.erase(self._name, commitments) if commitments else 0
+
+    @property
+    def journal(self) -> Journal:
+        """The events as bytes, and what is kept of the log over them."""
+        return Journal(self._store, self._name)
 
     def replay(self, progress: Progress | None = None) -> Report:
         """Rebuild the book from the events alone and compare it with every projection; nothing is written."""

@@ -211,7 +211,7 @@ class Reads:
     def hold_by_id(self, id: str) -> Lock | None:
         """A hold, stake, bet or commitment, or None. One whose time has passed reads as expired, swept or not."""
         found = self._store.load_objects(self._name, "lock", [id]).get(id) if _is_text(id) else None
-        return None if found is None else _as_of(found, self._now())
+        return None if found is None else _as_of(found, self.now())
 
     def locks(
         self, *, kind: str = "", account: str = "", state: str = "", after: str = "", limit: int = 1_000
@@ -223,7 +223,7 @@ class Reads:
         """
         _check_limit(limit)
         page_size = MAX_LIMIT if state else limit
-        now = self._now()
+        now = self.now()
         found: list[Lock] = []
         while len(found) < limit:
             page = self._store.locks(self._name, kind=kind, account=account, after=after, limit=page_size)
@@ -238,7 +238,7 @@ class Reads:
         """Open holds whose time has passed by ``now``, oldest first."""
         return self._store.locks(self._name, kind="hold", due=now, limit=_check_limit(limit))
 
-    def _now(self) -> str:
+    def now(self) -> str:
         """The time that the next posting would bear: a clock that went back does not take the ledger with it."""
         return max(self._clock(), self.head.time)
 

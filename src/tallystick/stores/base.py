@@ -64,6 +64,10 @@ OpeningRow = tuple[str, bytes, str, int]
 """(commitment, salt, text, seq): what opens a commitment of an event. It may be erased, and nothing else with it."""
 
 
+TileRow = tuple[int, int, bytes]
+"""(level, number, hashes): a tile of the Merkle tree over the events, as far as it goes."""
+
+
 class Batch(Struct, kw_only=True):
     """Sealed events and all that is derived from them, to be kept in one step behind ``expected``."""
 
@@ -235,6 +239,23 @@ class Store(Protocol):
 
     def accounts(self, ledger: str, prefix: str, after: str, limit: int) -> list[str]:
         """Addresses that were declared or used, that begin with ``prefix``, sorted, after ``after``."""
+
+    def leaves(self, ledger: str, first: int, prev: bytes, limit: int) -> list[bytes]:
+        """The leaf hashes of about ``limit`` events from number ``first`` on, where a stored row begins: read and
+        hashed anew. The first event must name ``prev``, the leaf hash of the one before (zeros: there is none)."""
+
+    def tiles(self, ledger: str, places: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The hashes of the Merkle tree's tiles at these (level, number), as far as they go; empty for none."""
+
+    def checkpoint(self, ledger: str) -> bytes | None:
+        """The signed note of the largest size that is kept, the last of several; None if there is none."""
+
+    def checkpoints(self, ledger: str, after: int = -1, limit: int = 1_000) -> list[tuple[int, bytes]]:
+        """(size, signed note) of each size after one, ascending; of several notes of a size the last."""
+
+    def keep_log(self, ledger: str, tiles: Sequence[TileRow], size: int, note: bytes) -> None:
+        """Keep tiles, of which one that is there may only grow, and the note that was signed of them, in one commit;
+        an empty note: none was signed yet."""
 
     def openings(self, ledger: str, commitments: Sequence[str]) -> dict[str, OpeningRow]:
         """The openings of these commitments, as they are stored; one that was erased, or never was, is left out."""

@@ -6,6 +6,7 @@ its last event, and each event names the hash of the one before, so every byte o
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator
 
@@ -64,13 +65,30 @@ def _row(seq: int, bodies: list[bytes]) -> Row:
 def unpack(ledger: str, seq: int, count: int, hash: str, encoding: int, body: bytes) -> list[bytes]:
     """The events of a row, each checked against the next one's ``prev``, the last against the row's hash."""
     bodies = _split(ledger, seq, count, encoding, body)
-    for number, (event, following) in enumerate(itertools.pairwise(bodies), start=seq):
-        if _names(following) != leaf_hash(event):
-            raise _altered(ledger, number)
-    if leaf_hash(bodies[-1]) != hash:
-        raise _altered(ledger, seq + count - 1)
-    _check_place(ledger, seq, bodies[0])
+    hashed(ledger, seq, bodies, hash)
     return bodies
+
+
+def leaves(ledger: str, seq: int, count: int, hash: str, encoding: int, body: bytes, prev: bytes) -> list[bytes]:
+    """The leaf hashes of a row's events, computed anew and checked as ``unpack`` does; the first event must name
+    ``prev``, the leaf hash of the event before the row."""
+    return hashed(ledger, seq, _split(ledger, seq, count, encoding, body), hash, prev)
+
+
+def hashed(ledger: str, seq: int, bodies: list[bytes], hash: str, prev: bytes = b"") -> list[bytes]:
+    """The leaf hashes of events from number ``seq`` on, if they are in their place, each names the one before, and the
+    last has this hash; the first must name ``prev``, if that is given."""
+    if prev and _names(bodies[0]) != prev.hex():
+        raise _altered(ledger, max(seq - 1, 0))
+    sha256 = hashlib.sha256
+    digests = [sha256(b"\0" + body).digest() for body in bodies]
+    for number, (digest, following) in enumerate(zip(digests, itertools.islice(bodies, 1, None), strict=False), seq):
+        if _names(following) != digest.hex():
+            raise _altered(ledger, number)
+    if digests[-1].hex() != hash:
+        raise _altered(ledger, seq + len(bodies) - 1)
+    _check_place(ledger, seq, bodies[0])
+    return digests
 
 
 def check_last(ledger: str, seq: int, count: int, time: str, hash: str, body: bytes) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from tallystick.errors import Closed, InvalidInput, LedgerCorrupt
 from tallystick.journal import decode_event, leaf_hash
 from tallystick.kernel import Balance, Lock
+from tallystick.stores import chunks
 from tallystick.stores.base import (
     EMPTY_HEAD,
     BalanceRow,
@@ -26,6 +27,7 @@ from tallystick.stores.base import (
     Joined,
     LoadedAccount,
     OpeningRow,
+    TileRow,
     lock_place,
 )
 
@@ -39,6 +41,8 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._shelves: dict[str, _Shelf] = {}
         self._kept: dict[tuple[str, str], bytes] = {}
+        self._tiles: dict[tuple[str, int, int], bytes] = {}
+        self._checkpoints: dict[str, dict[int, bytes]] = {}
         self._closed = False
 
     # ------------------------------------------------------------ the journal
@@ -186,6 +190,36 @@ class MemoryStore:
                 and (not after or lock_place(lock.id) > lock_place(after))
             ]
             return sorted(found, key=lambda lock: lock_place(lock.id))[:limit]
+
+    # ------------------------------------------------------------ the log over the events
+
+    def leaves(self, ledger: str, first: int, prev: bytes, limit: int) -> list[bytes]:
+        with self._open():
+            shelf = self._shelf(ledger)
+            bodies = [shelf.body(seq) for seq in range(first, min(first + limit, len(shelf.bodies)))]
+        return chunks.hashed(ledger, first, bodies, leaf_hash(bodies[-1]), prev) if bodies else []
+
+    def tiles(self, ledger: str, places: Sequence[tuple[int, int]]) -> list[bytes]:
+        with self._open():
+            return [self._tiles.get((ledger, *place), b"") for place in places]
+
+    def checkpoint(self, ledger: str) -> bytes | None:
+        with self._open():
+            notes = self._checkpoints.get(ledger, {})
+            return notes[max(notes)] if notes else None
+
+    def checkpoints(self, ledger: str, after: int = -1, limit: int = 1_000) -> list[tuple[int, bytes]]:
+        with self._open():
+            return [item for item in sorted(self._checkpoints.get(ledger, {}).items()) if item[0] > after][:limit]
+
+    def keep_log(self, ledger: str, tiles: Sequence[TileRow], size: int, note: bytes) -> None:
+        with self._open():
+            for level, number, hashes in tiles:
+                known = self._tiles.get((ledger, level, number), b"")
+                if len(hashes) > len(known):
+                    self._tiles[ledger, level, number] = hashes
+            if note:
+                self._checkpoints.setdefault(ledger, {})[size] = note
 
     # ------------------------------------------------------------ openings
 

@@ -33,6 +33,7 @@ from tallystick.stores.base import (
     Joined,
     LoadedAccount,
     OpeningRow,
+    TileRow,
     lock_place,
     object_row,
 )
@@ -219,6 +220,17 @@ class SqliteStore(SqliteFile):
                 raise LedgerCorrupt(where=f"event {ledger}/{first + len(found)}", problem="it is missing")
             return found
 
+    def leaves(self, ledger: str, first: int, prev: bytes, limit: int) -> list[bytes]:
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            found: list[bytes] = []
+            asked = {"ledger": id, "first": first, "before": first + limit}
+            for seq, count, _, hash, encoding, body in connection.execute(SQL["event_rows"], asked):
+                if seq != first + len(found):
+                    raise LedgerCorrupt(where=f"event {ledger}/{first + len(found)}", problem="no row begins there")
+                found += chunks.leaves(ledger, seq, count, hash, encoding, body, found[-1] if found else prev)
+            return found
+
     def event(self, ledger: str, seq: int) -> bytes | None:
         first, bodies = self._recent.get(ledger, (0, []))
         if first <= seq < first + len(bodies):
@@ -376,6 +388,31 @@ class SqliteStore(SqliteFile):
         with self._reading() as connection:
             asked = (self._id(connection, ledger), first, before)
             return [_opening(*row) for row in connection.execute(SQL["openings_between"], asked)]
+
+    # ------------------------------------------------------------ the log over the events
+
+    def tiles(self, ledger: str, places: Sequence[tuple[int, int]]) -> list[bytes]:
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            rows = [connection.execute(SQL["tile"], (id, *place)).fetchone() for place in places]
+        return [b"" if row is None else row[0] for row in rows]
+
+    def checkpoint(self, ledger: str) -> bytes | None:
+        with self._reading() as connection:
+            row = connection.execute(SQL["checkpoint"], (self._id(connection, ledger),)).fetchone()
+        return None if row is None else row[0]
+
+    def checkpoints(self, ledger: str, after: int = -1, limit: int = 1_000) -> list[tuple[int, bytes]]:
+        with self._reading() as connection:
+            rows = connection.execute(SQL["checkpoints"], (self._id(connection, ledger), after, limit))
+            return [(size, note) for size, note, _ in rows]
+
+    def keep_log(self, ledger: str, tiles: Sequence[TileRow], size: int, note: bytes) -> None:
+        with self._writing() as connection:
+            id = self._id(connection, ledger)
+            connection.executemany(SQL["put_tile"], [(id, *tile) for tile in tiles])
+            if note:
+                connection.execute(SQL["add_checkpoint"], {"ledger": id, "size": size, "note": note})
 
     # ------------------------------------------------------------ reading: keys, references, objects
 

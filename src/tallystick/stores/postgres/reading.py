@@ -437,6 +437,39 @@ class Reading(ArchivedReading):
             asked = {"ledger": self._id(connection, ledger), "first": first, "before": before}
             return [_opening(*row) for row in self._rows(connection, "openings_between", **asked)]
 
+    # ------------------------------------------------------------ the log over the events
+
+    def leaves(self, ledger: str, first: int, prev: bytes, limit: int) -> list[bytes]:
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            head = None if id is None else self._head(connection, id)
+            found: list[bytes] = []
+            if id is None or head is None or first >= head.seq:
+                return found
+            before = min(first + limit, head.seq)
+            for seq, count, _, hash, encoding, body in self._event_rows(connection, id, first, before):
+                if seq != first + len(found):
+                    raise LedgerCorrupt(where=f"event {ledger}/{first + len(found)}", problem="no row begins there")
+                found += chunks.leaves(ledger, seq, count, hash, encoding, body, found[-1] if found else prev)
+            return found
+
+    def tiles(self, ledger: str, places: Sequence[tuple[int, int]]) -> list[bytes]:
+        with self._source.using() as connection:
+            levels, numbers = [level for level, _ in places], [number for _, number in places]
+            asked = {"ledger": self._id(connection, ledger), "levels": levels, "numbers": numbers}
+            found = {(level, number): hashes for level, number, hashes in self._rows(connection, "tiles", **asked)}
+        return [found.get(place, b"") for place in places]
+
+    def checkpoint(self, ledger: str) -> bytes | None:
+        with self._source.using() as connection:
+            row = self._row(connection, "checkpoint", ledger=self._id(connection, ledger))
+        return None if row is None else row[0]
+
+    def checkpoints(self, ledger: str, after: int = -1, limit: int = 1_000) -> list[tuple[int, bytes]]:
+        with self._source.using() as connection:
+            asked = {"ledger": self._id(connection, ledger), "after": after, "limit": limit}
+            return self._rows(connection, "checkpoints", **asked)
+
     # ------------------------------------------------------------ objects
 
     def load_objects(self, ledger: str, kind: str, ids: Sequence[str] | None = None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from weakref import WeakSet
 import psycopg
 
 from tallystick.errors import InvalidInput, LedgerCorrupt, LedgerNotFound, NotPermitted, ReadOnly, Unavailable
-from tallystick.stores.base import PART_BITS, Batch, Changes, Claim, Head, HeadMoved
+from tallystick.stores.base import PART_BITS, Batch, Changes, Claim, Head, HeadMoved, TileRow
 from tallystick.stores.postgres import migrations
 from tallystick.stores.postgres.append import (
     COPIED_FROM,
@@ -328,6 +328,17 @@ class PostgresStore(Reading):
             add_projections(trip, ledger, period, part, numbers, assets if high == before else ())
             trip.send()
             copy_rows(connection, ledger, period, part, numbers)
+
+    def keep_log(self, ledger: str, tiles: Sequence[TileRow], size: int, note: bytes) -> None:
+        id = self._place(ledger)
+        with self._source.using() as connection, connection.transaction():
+            if tiles:
+                # Sorted, so that two who write the same tiles do not wait in a circle.
+                levels, numbers, hashes = zip(*sorted(tiles), strict=True)
+                asked = {"levels": list(levels), "numbers": list(numbers), "hashes": list(hashes)}
+                self._do(connection, "put_tiles", ledger=id, **asked)
+            if note:
+                self._do(connection, "add_checkpoint", ledger=id, size=size, note=note)
 
     def erase(self, ledger: str, commitments: Sequence[str]) -> int:
         self._check_writable()

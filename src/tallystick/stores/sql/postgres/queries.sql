@@ -339,3 +339,27 @@ WHERE ledger = %(ledger)s AND seq >= %(first)s AND seq < %(before)s ORDER BY seq
 
 -- name: erase
 DELETE FROM tallystick.opening WHERE ledger = %(ledger)s AND commitment = ANY(%(commitments)s) RETURNING 1;
+
+-- name: tiles
+SELECT level, number, hashes FROM unnest(%(levels)s::integer[], %(numbers)s::bigint[]) AS wanted (level, number)
+JOIN tallystick.log_tile USING (level, number) WHERE ledger = %(ledger)s;
+
+-- name: put_tiles
+INSERT INTO tallystick.log_tile (ledger, level, number, hashes)
+SELECT %(ledger)s, put.* FROM unnest(%(levels)s::integer[], %(numbers)s::bigint[], %(hashes)s::bytea[])
+    AS put (level, number, hashes)
+ON CONFLICT (ledger, level, number) DO UPDATE SET hashes = excluded.hashes
+WHERE octet_length(excluded.hashes) > octet_length(log_tile.hashes);
+
+-- name: add_checkpoint
+INSERT INTO tallystick.checkpoint (ledger, size, revision, note)
+SELECT %(ledger)s, %(size)s, coalesce(max(revision) + 1, 0), %(note)s FROM tallystick.checkpoint
+WHERE ledger = %(ledger)s AND size = %(size)s
+ON CONFLICT DO NOTHING;
+
+-- name: checkpoint
+SELECT note FROM tallystick.checkpoint WHERE ledger = %(ledger)s ORDER BY size DESC, revision DESC LIMIT 1;
+
+-- name: checkpoints
+SELECT DISTINCT ON (size) size, note FROM tallystick.checkpoint
+WHERE ledger = %(ledger)s AND size > %(after)s ORDER BY size, revision DESC LIMIT %(limit)s;

@@ -91,7 +91,9 @@ END $$;
 
 GRANT INSERT ON tallystick.event, tallystick.entry, tallystick.idempotency, tallystick.reference,
     tallystick.balance, tallystick.backdated, tallystick.stretch, tallystick.object, tallystick.snapshot,
-    tallystick.snapshot_point, tallystick.cache, tallystick.opening TO tallystick_writer;
+    tallystick.snapshot_point, tallystick.cache, tallystick.opening,
+    tallystick.log_tile, tallystick.checkpoint TO tallystick_writer;
+GRANT UPDATE (hashes) ON tallystick.log_tile TO tallystick_writer;
 GRANT DELETE ON tallystick.opening TO tallystick_writer;
 -- To update a ledger's row is refused by its guard; the right is needed to lock it.
 GRANT INSERT (name), UPDATE (name) ON tallystick.ledger TO tallystick_writer;

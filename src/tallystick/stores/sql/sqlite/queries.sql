@@ -69,6 +69,24 @@ SELECT commitment, salt, text, seq FROM opening WHERE ledger = ? AND seq >= ? AN
 -- name: erase
 DELETE FROM opening WHERE ledger = ? AND commitment IN (SELECT value FROM json_each(?));
 
+-- name: tile
+SELECT hashes FROM log_tile WHERE ledger = ? AND level = ? AND number = ?;
+
+-- name: put_tile
+INSERT INTO log_tile (ledger, level, number, hashes) VALUES (?, ?, ?, ?)
+ON CONFLICT (ledger, level, number) DO UPDATE SET hashes = excluded.hashes
+WHERE length(excluded.hashes) > length(log_tile.hashes);
+
+-- name: add_checkpoint
+INSERT INTO checkpoint (ledger, size, revision, note)
+SELECT :ledger, :size, coalesce(max(revision) + 1, 0), :note FROM checkpoint WHERE ledger = :ledger AND size = :size;
+
+-- name: checkpoint
+SELECT note FROM checkpoint WHERE ledger = ? ORDER BY size DESC, revision DESC LIMIT 1;
+
+-- name: checkpoints
+SELECT size, note, max(revision) FROM checkpoint WHERE ledger = ? AND size > ? GROUP BY size ORDER BY size LIMIT ?;
+
 -- name: event_rows
 SELECT seq, count, time, hash, encoding, body FROM event
 WHERE ledger = :ledger AND seq < :before

@@ -1,4 +1,5 @@
--- The schema of a ledger file, version 2. Everything but `event` and `opening` can be made again from `event`.
+-- The schema of a ledger file, version 2. Everything but `event`, `opening` and `checkpoint` can be made again
+-- from `event`.
 
 CREATE TABLE ledger (
     id INTEGER PRIMARY KEY,
@@ -31,6 +32,25 @@ CREATE TABLE opening (
     UNIQUE (ledger, commitment)
 ) STRICT;
 CREATE INDEX opening_by_seq ON opening (ledger, seq);
+
+-- The Merkle tree over the events: a row for each tile of up to 256 hashes. The last one of a level grows.
+CREATE TABLE log_tile (
+    id INTEGER PRIMARY KEY,
+    ledger INTEGER NOT NULL,
+    level INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    hashes BLOB NOT NULL,
+    UNIQUE (ledger, level, number)
+) STRICT;
+
+-- What was signed of the tree: every note as it was. A later one of the same size bears more signatures.
+CREATE TABLE checkpoint (
+    ledger INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    note BLOB NOT NULL,
+    PRIMARY KEY (ledger, size, revision)
+) STRICT, WITHOUT ROWID;
 
 -- Which account, asset and bucket a balance id stands for.
 CREATE TABLE balance (
@@ -139,6 +159,19 @@ CREATE TRIGGER entry_is_never_updated BEFORE UPDATE ON entry
 BEGIN SELECT raise(ABORT, 'an entry is never changed'); END;
 CREATE TRIGGER entry_is_never_deleted BEFORE DELETE ON entry
 BEGIN SELECT raise(ABORT, 'an entry is never deleted'); END;
+CREATE TRIGGER log_tile_only_grows BEFORE UPDATE ON log_tile
+WHEN new.ledger <> old.ledger OR new.level <> old.level OR new.number <> old.number
+    OR substr(new.hashes, 1, length(old.hashes)) <> old.hashes
+BEGIN SELECT raise(ABORT, 'a tile only grows'); END;
+CREATE TRIGGER log_tile_is_never_deleted BEFORE DELETE ON log_tile
+BEGIN SELECT raise(ABORT, 'a tile is never deleted'); END;
+CREATE TRIGGER checkpoint_is_never_updated BEFORE UPDATE ON checkpoint
+BEGIN SELECT raise(ABORT, 'a checkpoint is never changed'); END;
+CREATE TRIGGER checkpoint_is_never_deleted BEFORE DELETE ON checkpoint
+BEGIN SELECT raise(ABORT, 'a checkpoint is never deleted'); END;
+CREATE TRIGGER checkpoint_is_never_replaced BEFORE INSERT ON checkpoint
+WHEN EXISTS (SELECT 1 FROM checkpoint WHERE ledger = new.ledger AND size = new.size AND revision = new.revision)
+BEGIN SELECT raise(ABORT, 'a checkpoint is never replaced'); END;
 CREATE TRIGGER opening_is_never_updated BEFORE UPDATE ON opening
 BEGIN SELECT raise(ABORT, 'an opening is erased, not changed'); END;
 CREATE TRIGGER opening_is_never_replaced BEFORE INSERT ON opening
