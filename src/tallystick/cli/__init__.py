@@ -14,12 +14,14 @@ from tallystick.cli import (
     fees,
     holds,
     locks,
+    log,
     migrate,
     movements,
     promo,
     reads,
     settings,
     upkeep,
+    witness,
 )
 from tallystick.cli.root import tally
 
@@ -37,6 +39,8 @@ for module in (
     upkeep,
     migrate,
     archive,
+    log,
+    witness,
 ):
     for command in module.COMMANDS:
         tally.add_command(command)

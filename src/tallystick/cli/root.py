@@ -159,6 +159,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Cells", ("cell", "commitment", "federation")),
     ("Put right", ("reverse", "adjust")),
     ("Set the rules", ("account", "policy", "asset", "type", "reserve", "period", "attestation", "key")),
+    ("Show it to others", ("log", "receipt", "export", "verify", "witness")),
     ("Keep the books whole", ("check", "replay", "rebuild", "erase", "migrate", "archive")),
 )
 

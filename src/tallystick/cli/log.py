@@ -1,0 +1,368 @@
+"""The log over a ledger: checkpoints, publishing, receipts; and the check of what others show."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tallystick.cli.output import safe, write_facts
+from tallystick.cli.problems import Reported
+from tallystick.cli.root import Command, Group
+from tallystick.cli.session import Session, pass_session
+from tallystick.errors import InvalidInput, NoteInvalid, ProofInvalid, TallystickError
+
+if TYPE_CHECKING:
+    from tallystick.evidence.home import LogHome
+    from tallystick.evidence.log import Log
+    from tallystick.evidence.places import Publication
+    from tallystick.journal.notes import VerifierKey
+    from tallystick.journal.policies import Policy
+    from tallystick.ledger import Ledger
+
+home_option = click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="TALLYSTICK_LOG",
+    show_envvar=True,
+    metavar="FOLDER",
+    help="Where the log's key and last checkpoint lie.  [default: FILE.log/LEDGER]",
+)
+_policy_option = click.option(
+    "--policy", "policy_file", type=click.Path(path_type=Path), metavar="FILE", help="A tlog-policy: which witnesses."
+)
+_kms_option = click.option("--kms", default="", metavar="KEY_ID", help="Sign with this Ed25519 key of AWS KMS.")
+_key_option = click.option(
+    "--key", "keys", multiple=True, metavar="VKEY", help="A verifier key of the log (tally log key shows it)."
+)
+
+
+def home_of(session: Session, folder: Path | None) -> LogHome:
+    """The home that was named, or the one beside the ledger's file."""
+    from tallystick.evidence.home import LogHome
+
+    if folder is not None:
+        return LogHome(folder)
+    if not isinstance(session.url, Path):
+        raise click.UsageError("a ledger that is no file has no folder beside it: name the log's with --home")
+    return LogHome(session.url.with_name(session.url.name + ".log") / session.ledger_name)
+
+
+def open_log(session: Session, home: Path | None, *, write: bool) -> Log:
+    """The log of the session's ledger. Raises LedgerNotFound if there is no ledger, or no log over it."""
+    ledger: Ledger = session.writing() if write else session.reading()
+    return home_of(session, home).open(ledger)
+
+
+def publication_of(text: str, retain_years: int | None = None) -> Publication:
+    """``s3://bucket/prefix``, or a folder."""
+    from tallystick.evidence.publications import DirectoryPublication, S3Publication
+
+    if not text.startswith("s3://"):
+        return DirectoryPublication(text)
+    bucket, _, prefix = text.removeprefix("s3://").partition("/")
+    return S3Publication(bucket, prefix, retain_years=retain_years)
+
+
+def policy_of(file: Path | None) -> Policy | None:
+    """The policy in a file."""
+    from tallystick.journal.policies import Policy
+
+    return None if file is None else Policy.parse(_read(file, "--policy"))
+
+
+def keys_of(texts: tuple[str, ...]) -> list[VerifierKey]:
+    """Verifier keys as they were typed."""
+    from tallystick.journal.notes import VerifierKey
+
+    try:
+        return [VerifierKey.parse(text) for text in texts]
+    except NoteInvalid as error:
+        raise click.BadParameter(str(error), param_hint="--key") from None
+
+
+def _read(file: Path, name: str) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise click.BadParameter(f"{file}: {error.strerror}", param_hint=name) from None
+
+
+def _write(file: Path, data: bytes) -> None:
+    try:
+        file.write_bytes(data)
+    except OSError as error:
+        raise click.BadParameter(f"{file}: {error.strerror}", param_hint="--out") from None
+
+
+# ---------------------------------------------------------------- keeping the log
+
+
+@click.group(cls=Group)
+def log() -> None:
+    """The transparency log over a ledger: what strangers can check it by."""
+
+
+@log.command("init")
+@click.option(
+    "--origin", required=True, metavar="NAME", help="The log's name for ever, such as books.example.com/main."
+)
+@home_option
+@_kms_option
+@pass_session
+def init(session: Session, origin: str, home: Path | None, kms: str) -> None:
+    """Begin a log: make its key, record that in the ledger, and sign the first checkpoint.
+
+    The origin names a domain that is yours, without https://. Keep a copy of the key elsewhere, and the folder itself
+    on another disk than the ledger: the last checkpoint that lies there is what shows that the ledger was taken back.
+    """
+    place = home_of(session, home)
+    begun = place.begin(session.writing(), origin, kms=kms)
+    begun.checkpoint()
+    _show(session, begun, place)
+
+
+@log.command("status")
+@home_option
+@pass_session
+def status(session: Session, home: Path | None) -> None:
+    """How far the log is, and its verifier key."""
+    _show(session, open_log(session, home, write=False), home_of(session, home))
+
+
+def _show(session: Session, shown: Log, place: LogHome) -> None:
+    from tallystick.journal.checkpoints import Checkpoint
+    from tallystick.journal.notes import Note
+
+    note = shown.note
+    size = 0 if note is None else Checkpoint.parse(Note.parse(note).text).size
+    facts: dict[str, Any] = {
+        "origin": shown.origin,
+        "key": str(shown.keys[-1]),
+        "events": session.reading().head.seq,
+        "signed": size,
+        "home": str(place.folder),
+    }
+    if session.json:
+        session.write({**facts, "checkpoint": None if note is None else note.decode()})
+    else:
+        write_facts((name, f"{value:,}" if isinstance(value, int) else value) for name, value in facts.items())
+
+
+@log.command("key")
+@home_option
+@pass_session
+def show_keys(session: Session, home: Path | None) -> None:
+    """The verifier keys that the log has had, the current one last: what to give to whoever checks."""
+    keys = [str(key) for key in open_log(session, home, write=False).keys]
+    if session.json:
+        session.write({"keys": keys})
+    else:
+        click.echo("\n".join(keys))
+
+
+@log.command("checkpoint")
+@home_option
+@_policy_option
+@pass_session
+def checkpoint(session: Session, home: Path | None, policy_file: Path | None) -> None:
+    """Sign what is new, and have it cosigned if there is a policy; write the newest checkpoint.
+
+    The new events are read and hashed anew before. Exit code 1 if the witnesses' quorum was not met.
+    """
+    policy = policy_of(policy_file)
+    signed = open_log(session, home, write=True)
+    signed.checkpoint()
+    gathered = signed.cosign(policy) if policy is not None else None
+    note = (signed.note or b"").decode()
+    if session.json:
+        session.write({"checkpoint": note, "quorum_met": None if gathered is None else gathered.quorum_met})
+    else:
+        click.echo(note, nl=False)
+    if gathered is not None and not gathered.quorum_met:
+        raise Reported
+
+
+@log.command("publish")
+@click.argument("place", metavar="FOLDER|s3://BUCKET/PREFIX")
+@click.option("--entries", metavar="FOLDER|s3://...", help="Put the events here alone; PLACE has hashes only.")
+@click.option("--retain-years", type=click.IntRange(1, 100), metavar="YEARS", help="Lock S3 objects for so long.")
+@home_option
+@pass_session
+def publish(session: Session, place: str, entries: str | None, retain_years: int | None, home: Path | None) -> None:
+    """Publish the newest checkpoint and all it covers, as C2SP tlog-tiles; any web server can hand the files out."""
+    opened = open_log(session, home, write=False)
+    private = None if entries is None else publication_of(entries, retain_years)
+    done = opened.publish(publication_of(place, retain_years), private)
+    if done is None:
+        raise click.UsageError("there is no checkpoint yet: tally log checkpoint")
+    if session.json:
+        session.write({"before": done.before, "size": done.size, "files": done.files})
+    else:
+        click.echo(f"published {done.size:,} events ({done.before:,} before), {done.files:,} files, in {place}")
+
+
+@log.command("keep")
+@click.option("--every", type=click.FloatRange(0.1, 3_600), default=5.0, show_default=True, metavar="SECONDS")
+@click.option("--publish", "place", metavar="FOLDER|s3://...", help="Publish each checkpoint here.")
+@click.option("--entries", metavar="FOLDER|s3://...", help="Put the events here alone.")
+@_policy_option
+@home_option
+@pass_session
+def keep(
+    session: Session, every: float, place: str | None, entries: str | None, policy_file: Path | None, home: Path | None
+) -> None:
+    """Sign, have cosigned and publish every few seconds until it is told to end.
+
+    For a ledger in PostgreSQL. A ledger file has one writing process: keep its log there, with
+    tallystick.evidence.keeper.LogKeeper. Exit code 3 if the log was found to be forked.
+    """
+    from tallystick.evidence.keeper import LogKeeper
+
+    opened = open_log(session, home, write=True)
+    ended = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: ended.set())
+    keeper = LogKeeper(
+        opened,
+        every_seconds=every,
+        publication=None if place is None else publication_of(place),
+        entries=None if entries is None else publication_of(entries),
+        policy=policy_of(policy_file),
+        on_failure=lambda error: click.echo(f"error: {safe(str(error))}", err=True),
+    )
+    with keeper:
+        while keeper.is_alive and not ended.wait(0.2):
+            pass
+    if keeper.failure is not None:
+        raise keeper.failure
+
+
+@log.command("rotate")
+@home_option
+@_kms_option
+@pass_session
+def rotate(session: Session, home: Path | None, kms: str) -> None:
+    """Go on under a new key. The ledger records it, and the checkpoint that covers the record bears both keys."""
+    place = home_of(session, home)
+    opened = place.open(session.writing())
+    place.rotate(opened, kms=kms)
+    _show(session, opened, place)
+
+
+@log.command("adopt")
+@home_option
+@pass_session
+def adopt(session: Session, home: Path | None) -> None:
+    """Trust the database's newest checkpoint where the home lost its own. Only after you have looked into why."""
+    place = home_of(session, home)
+    opened = place.open(session.reading())
+    opened.adopt()
+    _show(session, opened, place)
+
+
+# ---------------------------------------------------------------- receipts
+
+
+@click.command(cls=Command)
+@click.argument("transaction", metavar="TRANSACTION")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it here.")
+@home_option
+@pass_session
+def receipt(session: Session, transaction: str, out: Path | None, home: Path | None) -> None:
+    """The receipt of a transaction: its bytes, and the proof that a signed checkpoint covers them (C2SP tlog-proof).
+
+    Before the next checkpoint it is a signed promise instead (a DSSE envelope), with the time by which it will be kept.
+    """
+    opened = open_log(session, home, write=False)
+    seq = _seq(transaction, session.ledger_name)
+    found = opened.receipt(seq)
+    data = opened.accept(seq) if found is None else found.encode()
+    if out is not None:
+        _write(out, data)
+        click.echo(f"wrote {'an acceptance' if found is None else 'the receipt'} of {transaction} to {out}", err=True)
+    else:
+        click.echo(data, nl=False)
+
+
+def _seq(transaction: str, ledger: str) -> int:
+    name, _, number = transaction.rpartition("/")
+    if (name and name != ledger) or not number.isascii() or not number.isdigit() or len(number) > 18:
+        raise InvalidInput(path="transaction", problem=f"{transaction!r} is not a transaction such as {ledger}/17")
+    return int(number)
+
+
+@click.group(cls=Group)
+def verify() -> None:
+    """Check what somebody shows you; no ledger is needed."""
+
+
+@verify.command("receipt")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@_key_option
+@_policy_option
+@click.option("--origin", default="", metavar="NAME", help="The log that it must be of.")
+@pass_session
+def verify_receipt(session: Session, file: Path, keys: tuple[str, ...], policy_file: Path | None, origin: str) -> None:
+    """Check a receipt, or an acceptance, with the log's key; exit code 1 if it does not hold.
+
+    With a policy the checkpoint must bear the cosignatures of its quorum of witnesses.
+    """
+    from tallystick.journal.receipts import check_acceptance, check_receipt
+
+    data = _read(file, "FILE")
+    policy = policy_of(policy_file)
+    known = [*keys_of(keys), *(policy.log_keys if policy else ())]
+    if not known:
+        raise click.UsageError("whose receipt is it? Name the log's key with --key, or a policy that does")
+    try:
+        if data.lstrip().startswith(b"{"):
+            accepted = check_acceptance(data, known, origin=origin)
+            facts: dict[str, Any] = {
+                "verdict": "accepted, not proven: the log promises to include it",
+                "origin": accepted.origin,
+                "event": accepted.seq,
+                "hash": accepted.event_hash,
+                "promised by": accepted.promise_by,
+            }
+        else:
+            facts = _receipt_facts(check_receipt(_parsed(data), known, origin=origin, policy=policy))
+    except (NoteInvalid, ProofInvalid) as error:
+        _refuse(session, error)
+    if session.json:
+        session.write({"ok": True, **facts})
+    else:
+        write_facts(facts.items())
+
+
+def _parsed(data: bytes) -> Any:
+    from tallystick.journal.receipts import Receipt
+
+    return Receipt.parse(data)
+
+
+def _receipt_facts(found: Any) -> dict[str, Any]:
+    witnesses = [key.name for key in found.witnesses]
+    event = found.event
+    return {
+        "verdict": "included" + (f", witnessed by {', '.join(witnesses)}" if witnesses else ", not witnessed"),
+        "origin": found.checkpoint.origin,
+        "event": event.id,
+        "type": event.type,
+        "time": event.time,
+        "covered by": f"a checkpoint of {found.checkpoint.size} events",
+    }
+
+
+def _refuse(session: Session, error: TallystickError) -> None:
+    if session.json:
+        session.write({"ok": False, "error": error.to_dict()})
+    else:
+        click.echo(f"not valid: {safe(str(error))}")
+    raise Reported
+
+
+COMMANDS: tuple[click.Command, ...] = (log, receipt, verify)
