@@ -12,23 +12,18 @@ from typing import Any
 
 import msgspec
 import psycopg
-from msgspec import Struct
 from psycopg.rows import tuple_row
 
 from tallystick.errors import LedgerCorrupt
-from tallystick.events import Event
-from tallystick.journal import decode_event
 from tallystick.kernel import Balance, Lock
 from tallystick.stores import chunks
 from tallystick.stores.base import (
     OBJECT_TYPES,
     PART_BITS,
-    Changes,
     EntryRow,
     Head,
     LoadedAccount,
     OpeningRow,
-    key_number,
     lock_place,
     object_row,
 )
@@ -36,7 +31,7 @@ from tallystick.stores.postgres.append import Numbers
 from tallystick.stores.postgres.archived import ArchivedReading, recorded_until
 from tallystick.stores.postgres.connections import Borrowed, Link, Source
 from tallystick.stores.postgres.parquet import EventRow
-from tallystick.stores.postgres.wire import Trip, int4, int8
+from tallystick.stores.postgres.standing import LAST, Standing
 from tallystick.stores.sql import queries
 
 SQL = queries("postgres/queries.sql")
@@ -45,42 +40,7 @@ SQL = queries("postgres/queries.sql")
 KEY_PART_BITS = 18
 """Keys and references are unique, and are looked for, within parts of 2^18 events."""
 LOCKS_PER_FETCH = 500
-EVENTS_READ = 1_024
-"""Up to so many events of others are read to learn what changed."""
-
-_LAST = 2**62
 _BEYOND = "\U0010ffff"
-
-
-class Standing(Struct, frozen=True):
-    """Where a ledger stands, which periods its events lie in and from which event on, the last whole snapshot, and how
-    many of the oldest periods are in the archive."""
-
-    head: Head
-    periods: list[int]
-    firsts: list[int]
-    snapshot: int | None
-    archived: int = 0
-
-    @property
-    def boundary(self) -> int:
-        """The first event that is not in the archive."""
-        return [*self.firsts, self.head.seq][self.archived] if self.archived else 0
-
-    def stretches(self) -> list[tuple[int, int, int]]:
-        """(period, first event, event behind the last) of each period, oldest first."""
-        ends = [*self.firsts, _LAST][1:] if self.firsts else []
-        return list(zip(self.periods, self.firsts, ends, strict=True))
-
-    def places(self, bits: int, first: int, before: int) -> tuple[list[int], list[int]]:
-        """The periods and parts (of 2^bits events) that hold events with first <= seq < before, newest first."""
-        periods, parts = [], []
-        for period, begins, end in reversed(self.stretches()):
-            low, high = max(first, begins), min(before, end) - 1
-            for part in range(high >> bits, (low >> bits) - 1, -1) if low <= high else ():
-                periods.append(period)
-                parts.append(part)
-        return periods, parts
 
 
 class Reading(ArchivedReading):
@@ -189,7 +149,7 @@ class Reading(ArchivedReading):
         first, bodies = self._recent.get(ledger, (0, []))
         if first <= seq < first + len(bodies):
             return bodies[seq - first]
-        if not 0 <= seq < _LAST:
+        if not 0 <= seq < LAST:
             return None
         with self._source.using() as connection:
             id = self._id(connection, ledger)
@@ -407,7 +367,7 @@ class Reading(ArchivedReading):
             if id is None:
                 return
             standing = self._standing(connection, id)
-        before = _LAST if before is None else before
+        before = LAST if before is None else before
         periods, parts = standing.places(KEY_PART_BITS, first, min(before, standing.head.seq))
         for period, part in zip(reversed(periods), reversed(parts), strict=True):
             with self._source.using() as connection:
@@ -558,60 +518,6 @@ class Reading(ArchivedReading):
             }
 
     # ------------------------------------------------------------ what others did
-
-    def _changes(self, connection: Link, name: str, ledger: int, known: Head, head: Head) -> Changes | None:
-        """What changed between these heads: a few events are read, of many only what they led to. None if the events do
-        not pass by the first."""
-        count = head.seq - known.seq
-        trip = Trip(connection)
-        trip.add("hash_at", int4(ledger), int8(known.seq))
-        trip.add("objects_since", int4(ledger), int8(known.seq))
-        if count <= EVENTS_READ:
-            trip.add("events_since", int4(ledger), int8(known.seq))
-        hashes, rows, *read = trip.send()
-        if known.seq and hashes != [(known.hash,)]:
-            return None
-        objects = [(kind, id, decode_object(kind, body)) for kind, id, body in rows]
-        keys: list[int] | None = None
-        if read:
-            events = [event for row in read[0] for event in map(decode_event, chunks.unpack(name, *row))]
-            if [event.seq for event in events] == list(range(known.seq, head.seq)):
-                keys = [key_number(event.source, event.idem) for event in events]
-                balances = self._changed_by(connection, ledger, events)
-        if keys is None:  # they are too many, or lie in the archive by now
-            balances = self._changed_since(connection, ledger, known.seq, self._standing(connection, ledger))
-        return Changes(head, balances, objects, keys)
-
-    def _changed_by(
-        self, connection: Link, ledger: int, events: Sequence[Event]
-    ) -> list[tuple[str, str, str, Balance]]:
-        """The balances that these events changed."""
-        last = {(entry.account, entry.asset, entry.bucket): entry for event in events for entry in event.entries}
-        accounts = sorted({account for account, _, _ in last})
-        numbers = self._known(ledger)
-        balances = []
-        for stored, number, *place in self._rows(connection, "balances_by_account", ledger=ledger, accounts=accounts):
-            numbers.know(number, stored)
-            entry = last.get((place[0], place[1], place[2]))
-            if entry is not None:
-                balances.append((*place, Balance(number, entry.after, entry.version)))
-        return balances
-
-    def _changed_since(
-        self, connection: Link, ledger: int, first: int, standing: Standing
-    ) -> list[tuple[str, str, str, Balance]]:
-        """The balances that were posted to from an event on."""
-        periods, parts = standing.places(PART_BITS, first, standing.head.seq)
-        asked = {"periods": periods, "parts": parts, "first": first}
-        numbers = self._known(ledger)
-        balances = []
-        self._by_index(connection)
-        for account, asset, bucket, stored, number, after, version in self._rows(
-            connection, "changed_balances", ledger=ledger, **asked
-        ):
-            numbers.know(number, stored)
-            balances.append((account, asset, bucket, Balance(number, after, version)))
-        return balances
 
     def _by_index(self, connection: Link) -> None:
         """Before all balances are joined, in a transaction of ours. Where PostgreSQL has no statistics yet it expects a

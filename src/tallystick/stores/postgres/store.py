@@ -33,6 +33,7 @@ from tallystick.stores.postgres.append import (
     lock_head,
 )
 from tallystick.stores.postgres.archived import carry_again, is_archived
+from tallystick.stores.postgres.changes import CatchingUp
 from tallystick.stores.postgres.connections import (
     MAX_CONNECTIONS,
     RETRIED,
@@ -55,7 +56,7 @@ MONTHS_AHEAD = 2
 """So many months' partitions are made before they are needed."""
 
 
-class PostgresStore(Reading):
+class PostgresStore(CatchingUp):
     """The store in a PostgreSQL database; see Store for what each method does.
 
     ``url`` is a libpq URL; it may name several hosts (``target_session_attrs=read-write`` finds the one that takes
@@ -184,10 +185,9 @@ class PostgresStore(Reading):
 
     def _forget(self) -> None:
         """Keep nothing that was read: another server may have taken the place of the one that said it."""
-        if hasattr(self, "_ids"):  # else it is the first connection of all
-            self._recent.clear()
-            self._numbers.clear()
-            self._ids.clear()
+        self._recent.clear()
+        self._numbers.clear()
+        self._ids.clear()
 
     def _was_kept(self, ledger: int, head: Head) -> bool:
         """Whether the events that lead to this head are in the journal, for good or not at all: whoever could still be
