@@ -13,16 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallystick.errors import InvalidInput, KeyFileUnsafe, NotALedger, NoteInvalid, Unavailable
+from tallystick.evidence.http_server import MAX_REQUEST_BYTES, Answer
 from tallystick.evidence.witness import encode_request
 from tallystick.evidence.witness_records import Record, WitnessRecords, hash_origin
-from tallystick.evidence.witness_server import (
-    MAX_REQUEST_BYTES,
-    Answer,
-    WitnessService,
-    load_key,
-    logs_by_origin,
-    parse_request,
-)
+from tallystick.evidence.witness_server import WitnessService, load_key, logs_by_origin, parse_request
 from tallystick.journal.checkpoints import Checkpoint, cosignature_time, open_checkpoint, sign_checkpoint
 from tallystick.journal.merkle import EMPTY_ROOT
 from tallystick.journal.notes import ED25519, Note, NoteSignature, open_note, signers_of

@@ -19,6 +19,7 @@ from tallystick.cli import (
     movements,
     promo,
     reads,
+    serving,
     settings,
     upkeep,
     witness,
@@ -44,6 +45,9 @@ for module in (
 ):
     for command in module.COMMANDS:
         tally.add_command(command)
+
+for command in serving.COMMANDS:
+    log.log.add_command(command)
 
 main = tally
 """The entry point."""

@@ -1,4 +1,4 @@
-"""One POST to a program that is not trusted, within bounds: of time as a whole, and of what is read.
+"""One request to a program that is not trusted, within bounds: of time as a whole, and of what is read.
 
 A socket's timeout counts from one byte to the next, so a server that sends a byte now and then could hold its caller
 for days. Here a watchdog cuts the connection when the time is over, whatever is being waited for. Redirects are not
@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import msgspec
@@ -31,7 +32,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where to post to."""
+    """Where to send to."""
 
     host: str
     port: int
@@ -64,7 +65,24 @@ def post(
     most_bytes: int,
     trust: ssl.SSLContext | None = None,
 ) -> Reply:
-    """Send ``body`` and give what comes back, of whatever status.
+    """Send ``body`` and give what comes back, of whatever status; see ``exchange``."""
+    headers = {"Content-Type": content_type}
+    return exchange(
+        endpoint, "POST", body, headers, timeout_seconds=timeout_seconds, most_bytes=most_bytes, trust=trust
+    )
+
+
+def exchange(
+    endpoint: Endpoint,
+    method: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    *,
+    timeout_seconds: float,
+    most_bytes: int,
+    trust: ssl.SSLContext | None = None,
+) -> Reply:
+    """Send a request and give what comes back, of whatever status.
 
     Raises Unavailable if there is no whole answer within the time, or one of more than ``most_bytes``. Resolving the
     host's name is bounded by the system's resolver, not by this, and each address of a host that has several is given
@@ -85,7 +103,7 @@ def post(
     watchdog.daemon = True
     watchdog.start()
     try:
-        reply = _exchange(line, endpoint, body, content_type, most_bytes)
+        reply = _exchange(line, endpoint, method, body, headers, most_bytes)
         if overdue.is_set():
             raise OSError  # a cut looks like the end of an answer that does not tell its length
         return reply
@@ -113,15 +131,21 @@ def _cut(line: socket.socket, overdue: threading.Event) -> None:
         return  # it has ended by itself
 
 
-def _exchange(line: socket.socket, endpoint: Endpoint, body: bytes, content_type: str, most_bytes: int) -> Reply:
+def _exchange(
+    line: socket.socket,
+    endpoint: Endpoint,
+    method: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    most_bytes: int,
+) -> Reply:
     if isinstance(line, ssl.SSLSocket):
         line.do_handshake()
     connection = http.client.HTTPConnection(endpoint.host, endpoint.port)
     if endpoint.encrypted:
         connection.default_port = 443  # of the Host header
     connection.sock = line
-    headers = {"Content-Type": content_type, "User-Agent": "tallystick", "Connection": "close"}
-    connection.request("POST", endpoint.path, body, headers)
+    connection.request(method, endpoint.path, body, {**headers, "User-Agent": "tallystick", "Connection": "close"})
     response = connection.getresponse()
     found = response.read(most_bytes + 1)
     if len(found) > most_bytes:
