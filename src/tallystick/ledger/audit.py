@@ -1,7 +1,8 @@
 """Audit: the whole ledger checked against its own events, and its projections made again from them.
 
 Replay trusts nothing but the event bytes: their canonical form, their chain, and that applying them one by one from an
-empty book gives every balance, account, lock and record that the live projections show.
+empty book gives every balance, account, lock and record that the live projections show; and the log over them, if
+there is one, must have the tiles and roots of just these events.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tallystick.journal import check_link, decode_event, decode_strict, leaf_has
 from tallystick.kernel import Book, NotLoaded, apply
 from tallystick.ledger.history import Backdated
 from tallystick.ledger.keys import KeyFilter
+from tallystick.ledger.log_audit import LogAudit
 from tallystick.ledger.openings import opens
 from tallystick.ledger.rows import add_rows
 from tallystick.ledger.views import Finding, Report
@@ -133,6 +135,7 @@ def _report(replayer: _Replayer, began: float, findings: list[Finding]) -> Repor
 def _compare_all(store: Store, name: str, replayer: _Replayer) -> list[Finding]:
     """What differs. Others may post meanwhile: then what they posted is replayed as well, until nothing is new."""
     findings: list[Finding] = []
+    log = LogAudit(store, name)
     for _ in range(MAX_CATCH_UPS):
         head = store.head(name)
         if head is None:
@@ -142,6 +145,7 @@ def _compare_all(store: Store, name: str, replayer: _Replayer) -> list[Finding]:
             _compare_rows(store, name, batch, late, findings)
             _check_keys(store, name, batch, replayer.keys, findings)
             _check_openings(store, name, batch, findings)
+            findings += log.pass_by(batch.bodies)
         states: list[Finding] = []
         _compare_balances(store, name, replayer.book, states)
         _compare_objects(store, name, replayer.book, states)
@@ -149,7 +153,7 @@ def _compare_all(store: Store, name: str, replayer: _Replayer) -> list[Finding]:
             _differs(states, name, row[3], f"the opening of {row[0]}")
         if store.head(name) == head:
             _check_sums(replayer.book, states)
-            return findings + states
+            return [*findings, *log.end(), *states]
     raise Unavailable(reason=f"{name} is posted to faster than it can be replayed; replay a copy of it")
 
 
