@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import embedded, postgres
+from benchmarks import embedded, evidence, postgres
 from benchmarks.figures import Figure, write
 
 GROUPS = {
@@ -18,10 +18,14 @@ GROUPS = {
     "singles": embedded.singles,
     "footprint": embedded.footprint,
     "growth": embedded.growth,
+    "evidence": evidence.posting,
+    "evidence-proofs": evidence.proofs,
+    "evidence-verify": evidence.verifying,
     "postgres-batches": postgres.batches,
     "postgres-singles": postgres.singles,
     "postgres-processes": postgres.processes,
     "postgres-growth": postgres.growth,
+    "postgres-evidence": evidence.postgres_posting,
 }
 RESULTS = Path(__file__).with_name("results.json")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tallystick.cli import (
     accounts,
+    anchors,
     archive,
     attest,
     cells,
@@ -46,8 +47,9 @@ for module in (
     for command in module.COMMANDS:
         tally.add_command(command)
 
-for command in serving.COMMANDS:
+for command in (*serving.COMMANDS, *anchors.COMMANDS):
     log.log.add_command(command)
+log.verify.add_command(anchors.verify_kept)
 
 main = tally
 """The entry point."""

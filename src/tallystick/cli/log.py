@@ -14,6 +14,7 @@ from tallystick.cli.problems import Reported
 from tallystick.cli.root import Command, Group
 from tallystick.cli.session import Session, pass_session
 from tallystick.errors import InvalidInput, NoteInvalid, ProofInvalid, TallystickError
+from tallystick.stores.urls import masked
 
 if TYPE_CHECKING:
     from tallystick.evidence.home import LogHome
@@ -35,8 +36,11 @@ _policy_option = click.option(
     "--policy", "policy_file", type=click.Path(path_type=Path), metavar="FILE", help="A tlog-policy: which witnesses."
 )
 _kms_option = click.option("--kms", default="", metavar="KEY_ID", help="Sign with this Ed25519 key of AWS KMS.")
+_retain_option = click.option(
+    "--retain-years", type=click.IntRange(1, 100), metavar="YEARS", help="Lock S3 objects for so long."
+)
 _key_option = click.option(
-    "--key", "keys", multiple=True, metavar="VKEY", help="A verifier key of the log (tally log key shows it)."
+    "--key", "keys", multiple=True, metavar="VKEY", help="A verifier key of the log (see tally log key), or its file."
 )
 
 
@@ -58,7 +62,7 @@ def open_log(session: Session, home: Path | None, *, write: bool) -> Log:
 
 
 def publication_of(text: str, retain_years: int | None = None) -> Publication:
-    """``s3://bucket/prefix``, or a folder."""
+    """``s3://bucket/prefix``, or a folder, where nothing can be locked."""
     from tallystick.evidence.publications import DirectoryPublication, S3Publication
 
     if not text.startswith("s3://"):
@@ -67,24 +71,48 @@ def publication_of(text: str, retain_years: int | None = None) -> Publication:
     return S3Publication(bucket, prefix, retain_years=retain_years)
 
 
+def _places(
+    place: str | None, entries: str | None, retain_years: int | None
+) -> tuple[Publication | None, Publication | None]:
+    """Where to publish, and where the events go if they are to be private. Raises usage errors."""
+    if entries is not None and place is None:
+        raise click.UsageError("--entries says where the events of a published log go: name its place with --publish")
+    if retain_years is not None and not any((text or "").startswith("s3://") for text in (place, entries)):
+        raise click.UsageError("--retain-years locks objects in S3; nothing in a folder can be locked")
+    found = [None if text is None else publication_of(text, retain_years) for text in (place, entries)]
+    return found[0], found[1]
+
+
 def policy_of(file: Path | None) -> Policy | None:
-    """The policy in a file."""
+    """The policy in a file. Raises a usage error for what is none."""
     from tallystick.journal.policies import Policy
 
-    return None if file is None else Policy.parse(_read(file, "--policy"))
+    if file is None:
+        return None
+    try:
+        return Policy.parse(read_file(file, "--policy"))
+    except NoteInvalid as error:
+        raise click.BadParameter(f"{file}: {error.data['problem']}", param_hint="--policy") from None
 
 
 def keys_of(texts: tuple[str, ...]) -> list[VerifierKey]:
-    """Verifier keys as they were typed."""
+    """Verifier keys as they were typed, or as they stand in files, one a line. Raises usage errors."""
     from tallystick.journal.notes import VerifierKey
 
     try:
-        return [VerifierKey.parse(text) for text in texts]
+        return [VerifierKey.parse(line) for text in texts for line in _key_lines(text)]
     except NoteInvalid as error:
         raise click.BadParameter(str(error), param_hint="--key") from None
 
 
-def _read(file: Path, name: str) -> bytes:
+def _key_lines(text: str) -> list[str]:
+    if "+" in text and not Path(text).exists():  # a vkey has two pluses
+        return [text]
+    return read_file(Path(text), "--key").decode("utf-8", "replace").splitlines() or [""]
+
+
+def read_file(file: Path, name: str) -> bytes:
+    """The bytes of a file that was named. Raises a usage error."""
     try:
         return file.read_bytes()
     except OSError as error:
@@ -189,18 +217,18 @@ def checkpoint(session: Session, home: Path | None, policy_file: Path | None) ->
 @log.command("publish")
 @click.argument("place", metavar="FOLDER|s3://BUCKET/PREFIX")
 @click.option("--entries", metavar="FOLDER|s3://...", help="Put the events here alone; PLACE has hashes only.")
-@click.option("--retain-years", type=click.IntRange(1, 100), metavar="YEARS", help="Lock S3 objects for so long.")
+@_retain_option
 @home_option
 @pass_session
 def publish(session: Session, place: str, entries: str | None, retain_years: int | None, home: Path | None) -> None:
     """Publish the newest checkpoint and all it covers, as C2SP tlog-tiles; any web server can hand the files out."""
+    public, private = _places(place, entries, retain_years)
     opened = open_log(session, home, write=False)
-    private = None if entries is None else publication_of(entries, retain_years)
-    done = opened.publish(publication_of(place, retain_years), private)
+    done = opened.publish(public, private) if public is not None else None
     if done is None:
         raise click.UsageError("there is no checkpoint yet: tally log checkpoint")
     if session.json:
-        session.write({"before": done.before, "size": done.size, "files": done.files})
+        session.write({"size_before": done.before, "size": done.size, "files": done.files})
     else:
         click.echo(f"published {done.size:,} events ({done.before:,} before), {done.files:,} files, in {place}")
 
@@ -209,11 +237,18 @@ def publish(session: Session, place: str, entries: str | None, retain_years: int
 @click.option("--every", type=click.FloatRange(0.1, 3_600), default=5.0, show_default=True, metavar="SECONDS")
 @click.option("--publish", "place", metavar="FOLDER|s3://...", help="Publish each checkpoint here.")
 @click.option("--entries", metavar="FOLDER|s3://...", help="Put the events here alone.")
+@_retain_option
 @_policy_option
 @home_option
 @pass_session
 def keep(
-    session: Session, every: float, place: str | None, entries: str | None, policy_file: Path | None, home: Path | None
+    session: Session,
+    every: float,
+    place: str | None,
+    entries: str | None,
+    retain_years: int | None,
+    policy_file: Path | None,
+    home: Path | None,
 ) -> None:
     """Sign, have cosigned and publish every few seconds until it is told to end.
 
@@ -222,6 +257,8 @@ def keep(
     """
     from tallystick.evidence.keeper import LogKeeper
 
+    public, private = _places(place, entries, retain_years)
+    policy = policy_of(policy_file)
     opened = open_log(session, home, write=True)
     ended = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -229,10 +266,10 @@ def keep(
     keeper = LogKeeper(
         opened,
         every_seconds=every,
-        publication=None if place is None else publication_of(place),
-        entries=None if entries is None else publication_of(entries),
-        policy=policy_of(policy_file),
-        on_failure=lambda error: click.echo(f"error: {safe(str(error))}", err=True),
+        publication=public,
+        entries=private,
+        policy=policy,
+        on_failure=lambda error: click.echo(f"not kept: {safe(masked(str(error)))}", err=True),
     )
     with keeper:
         while keeper.is_alive and not ended.wait(0.2):
@@ -283,6 +320,10 @@ def receipt(session: Session, transaction: str, out: Path | None, home: Path | N
     data = opened.accept(seq) if found is None else found.encode()
     if out is not None:
         _write(out, data)
+    if session.json:
+        kind = "acceptance" if found is None else "receipt"
+        session.write({"transaction": f"{session.ledger_name}/{seq}", "kind": kind, kind: data.decode()})
+    elif out is not None:
         click.echo(f"wrote {'an acceptance' if found is None else 'the receipt'} of {transaction} to {out}", err=True)
     else:
         click.echo(data, nl=False)
@@ -309,11 +350,12 @@ def verify() -> None:
 def verify_receipt(session: Session, file: Path, keys: tuple[str, ...], policy_file: Path | None, origin: str) -> None:
     """Check a receipt, or an acceptance, with the log's key; exit code 1 if it does not hold.
 
-    With a policy the checkpoint must bear the cosignatures of its quorum of witnesses.
+    With a policy the checkpoint must bear the cosignatures of its quorum of witnesses; an acceptance, which no witness
+    has seen, then holds only if the quorum is none.
     """
     from tallystick.journal.receipts import check_acceptance, check_receipt
 
-    data = _read(file, "FILE")
+    data = read_file(file, "FILE")
     policy = policy_of(policy_file)
     known = [*keys_of(keys), *(policy.log_keys if policy else ())]
     if not known:
@@ -321,19 +363,21 @@ def verify_receipt(session: Session, file: Path, keys: tuple[str, ...], policy_f
     try:
         if data.lstrip().startswith(b"{"):
             accepted = check_acceptance(data, known, origin=origin)
+            if policy is not None and not policy.satisfied_by(()):
+                raise NoteInvalid(problem="it is an acceptance, and the policy asks for witnesses, who see checkpoints")
             facts: dict[str, Any] = {
                 "verdict": "accepted, not proven: the log promises to include it",
                 "origin": accepted.origin,
                 "event": accepted.seq,
                 "hash": accepted.event_hash,
-                "promised by": accepted.promise_by,
+                "promise by": accepted.promise_by,
             }
         else:
             facts = _receipt_facts(check_receipt(_parsed(data), known, origin=origin, policy=policy))
     except (NoteInvalid, ProofInvalid) as error:
         _refuse(session, error)
     if session.json:
-        session.write({"ok": True, **facts})
+        session.write({"ok": True, **{name.replace(" ", "_"): value for name, value in facts.items()}})
     else:
         write_facts(facts.items())
 

@@ -1,4 +1,4 @@
-"""Handing out a published log over HTTP, and delivering it to a log service: more of ``tally log``."""
+"""Handing out a published log over HTTP."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tallystick.cli.log import home_of, home_option, open_log
 from tallystick.cli.root import Command
 from tallystick.cli.session import Session, pass_session
 
@@ -56,48 +55,6 @@ def serve_log(session: Session, folder: Path, listen: str, entries: Path | None,
     run_server(server)
 
 
-@click.command("deliver", cls=Command)
-@click.argument("url", metavar="URL")
-@click.option(
-    "--token-file", type=click.Path(path_type=Path), metavar="FILE", help="The token that the service asks for."
-)
-@home_option
-@pass_session
-def deliver(session: Session, url: str, token_file: Path | None, home: Path | None) -> None:
-    """Deliver the hash of each signed event, and a root a day, to a log service, from where it stands.
-
-    What the service lacks is sent, what it has is compared; if they contradict each other that is an alarm (exit
-    code 3). Run it as often as you like, from cron for example.
-    """
-    from tallystick.evidence.log_service import CursorFile, LogDelivery, TileLeaves
-    from tallystick.evidence.log_service_client import LogServiceClient
-    from tallystick.evidence.serving import load_token
-    from tallystick.journal.checkpoints import Checkpoint
-    from tallystick.journal.notes import Note
-
-    log = open_log(session, home, write=False)
-    note = log.note
-    if note is None:
-        raise click.UsageError("there is no checkpoint yet: tally log checkpoint")
-    ledger = session.reading()
-    size = Checkpoint.parse(Note.parse(note).text).size
-    client = LogServiceClient(url, token="" if token_file is None else load_token(token_file))
-    state = CursorFile(home_of(session, home).folder / "delivered.json")
-    delivery = LogDelivery(TileLeaves(ledger.journal.tiles, lambda: size), client, state, log_id=log.origin)
-    sent = delivery.deliver()
-    root = delivery.deliver_root(note, ledger.now())
-    gaps = [*sent.gaps, *root.gaps]
-    if session.json:
-        found = [{"first": gap.first, "last": gap.last, "filled": gap.filled} for gap in gaps]
-        session.write({"size": sent.size, "sent": sent.sent, "root": root.root, "gaps": found})
-        return
-    click.echo(f"sent {sent.sent:,} hashes; the service has {sent.size:,}")
-    for gap in gaps:
-        click.echo(
-            f"it lacked {gap.first} to {gap.last}; they were {'sent again' if gap.filled else 'not sent'}", err=True
-        )
-
-
 def run_server(server: BoundedServer) -> None:
     """Serve until SIGINT or SIGTERM."""
 
@@ -123,5 +80,5 @@ def parse_address(listen: str) -> tuple[str, int]:
     return host, int(port)
 
 
-COMMANDS: tuple[click.Command, ...] = (serve_log, deliver)
+COMMANDS: tuple[click.Command, ...] = (serve_log,)
 """More commands of the group log."""

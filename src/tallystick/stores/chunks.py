@@ -7,7 +7,6 @@ its last event, and each event names the hash of the one before, so every byte o
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterator
 
 from msgspec import Struct
@@ -17,6 +16,7 @@ from tallystick.journal import leaf_hash
 
 EVENTS_PER_ROW = 256
 PLAIN = 0
+_PREV = b'"prev":"'
 
 
 Place = tuple[int, int, str, int, int, int, str]
@@ -80,11 +80,14 @@ def hashed(ledger: str, seq: int, bodies: list[bytes], hash: str, prev: bytes = 
     last has this hash; the first must name ``prev``, if that is given."""
     if prev and _names(bodies[0]) != prev.hex():
         raise _altered(ledger, max(seq - 1, 0))
-    sha256 = hashlib.sha256
-    digests = [sha256(b"\0" + body).digest() for body in bodies]
-    for number, (digest, following) in enumerate(zip(digests, itertools.islice(bodies, 1, None), strict=False), seq):
-        if _names(following) != digest.hex():
-            raise _altered(ledger, number)
+    digests = [hashing.digest() for hashing in map(hashlib.sha256, [b"\0" + body for body in bodies])]
+    # All names of a row are compared at once; which event was altered is asked only if one was.
+    following = bodies[1:]
+    named = b"".join([body[(start := body.rfind(_PREV) + len(_PREV)) : start + 64] for body in following])
+    if named != b"".join(digests[:-1]).hex().encode():
+        for number, (digest, body) in enumerate(zip(digests, following, strict=False), seq):
+            if _names(body) != digest.hex():
+                raise _altered(ledger, number)
     if digests[-1].hex() != hash:
         raise _altered(ledger, seq + len(bodies) - 1)
     _check_place(ledger, seq, bodies[0])
@@ -108,7 +111,7 @@ def time_of(body: bytes) -> str:
 
 def _names(body: bytes) -> str:
     """The hash that an event names as the one before: ``prev`` is its last key but a few, and appears once as such."""
-    start = body.rfind(b'"prev":"') + 8
+    start = body.rfind(_PREV) + len(_PREV)
     return body[start : start + 64].decode("ascii", "replace")
 
 
