@@ -402,6 +402,12 @@ class NoteInvalid(Fault):
     code = "note_invalid"
 
 
+class LogNotFound(Fault):
+    """no log lives in {path}"""
+
+    code = "log_not_found"
+
+
 class LogForked(Fault):
     """{origin} does not extend what was published: {problem}. Nothing was signed"""
 

@@ -59,7 +59,7 @@ def test_a_service_that_has_other_hashes_is_an_alarm(signed: Tally, tmp_path: Pa
 def test_nothing_is_delivered_before_it_is_signed(tmp_path: Path) -> None:
     tally = Tally(tmp_path, str(tmp_path / "ledger.db"))
     tally("create")
-    assert tally.refused("log", "deliver", "http://127.0.0.1:1/", code=3)["code"] == "ledger_not_found"
+    assert tally.refused("log", "deliver", "http://127.0.0.1:1/", code=3)["code"] == "log_not_found"
 
 
 @pytest.mark.skipif(stamps.OPENSSL is None, reason="there is no openssl to be an authority")

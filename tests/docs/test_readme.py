@@ -30,8 +30,9 @@ def test_the_library_example_runs(tmp_path: Path) -> None:
 
 def test_the_command_lines_run_in_order(tmp_path: Path) -> None:
     lines = block("On the command line", "console").splitlines()
-    assert len(lines) == 5
-    for line in lines:
+    evidence = block("Evidence", "console").splitlines()
+    assert len(lines) == len(evidence) == 5
+    for line in lines + evidence:
         words = shlex.split(line)
         command = [str(Path(sys.executable).with_name(words[0])), *words[1:]]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

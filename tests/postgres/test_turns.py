@@ -52,12 +52,12 @@ def test_a_key_is_looked_up_by_the_whole_of_its_index_even_without_statistics(po
         ledger = database.ledger("main")
         ledger.mint("users:alice", "USD/2", 1_000_000, key="mint")
         ledger.transfer("users:alice", "users:bob", "USD/2", 1, key="one")
-    asked = {"ledger": 1, "periods": [202601, 202602], "parts": [0, 1], "numbers": list(range(300))}
+    asked = {"ledger": 1, "numbers": list(range(300))}
     with psycopg.connect(postgres) as connection:
         connection.execute("SET plan_cache_mode = force_generic_plan")
         plan = "\n".join(line for (line,) in connection.execute("EXPLAIN " + SQL["keys"], asked))
     assert "Seq Scan on idempotency" not in plan
-    conditions = [line for line in plan.splitlines() if "Index Cond" in line]
+    conditions = [line for line in plan.splitlines() if "Index Cond" in line and ">> 18" in line]
     assert conditions
     assert all("number = wanted.number" in line for line in conditions)
 

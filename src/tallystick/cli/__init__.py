@@ -12,6 +12,7 @@ from tallystick.cli import (
     archive,
     attest,
     cells,
+    export,
     fees,
     holds,
     locks,
@@ -42,6 +43,7 @@ for module in (
     migrate,
     archive,
     log,
+    export,
     witness,
 ):
     for command in module.COMMANDS:
@@ -49,7 +51,8 @@ for module in (
 
 for command in (*serving.COMMANDS, *anchors.COMMANDS):
     log.log.add_command(command)
-log.verify.add_command(anchors.verify_kept)
+for command in (export.verify_bundle, anchors.verify_kept):
+    log.verify.add_command(command)
 
 main = tally
 """The entry point."""

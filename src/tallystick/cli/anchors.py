@@ -1,4 +1,4 @@
-"""Anchors: what was signed, left with others who have no reason to alter it. A log service, a timestamping authority."""
+"""Anchors: what was signed, left with others who have no reason to alter it: a log service, a timestamp authority."""
 
 from __future__ import annotations
 

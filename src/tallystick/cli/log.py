@@ -56,7 +56,7 @@ def home_of(session: Session, folder: Path | None) -> LogHome:
 
 
 def open_log(session: Session, home: Path | None, *, write: bool) -> Log:
-    """The log of the session's ledger. Raises LedgerNotFound if there is no ledger, or no log over it."""
+    """The log of the session's ledger. Raises LedgerNotFound, LogNotFound."""
     ledger: Ledger = session.writing() if write else session.reading()
     return home_of(session, home).open(ledger)
 
@@ -324,7 +324,7 @@ def receipt(session: Session, transaction: str, out: Path | None, home: Path | N
         kind = "acceptance" if found is None else "receipt"
         session.write({"transaction": f"{session.ledger_name}/{seq}", "kind": kind, kind: data.decode()})
     elif out is not None:
-        click.echo(f"wrote {'an acceptance' if found is None else 'the receipt'} of {transaction} to {out}", err=True)
+        click.echo(f"wrote {'an acceptance' if found is None else 'the receipt'} of {transaction} to {out}")
     else:
         click.echo(data, nl=False)
 

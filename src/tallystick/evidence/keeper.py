@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tallystick.errors import LogForked, TallystickError
+from tallystick.errors import LogForked, NoteInvalid, TallystickError
 from tallystick.evidence.log import Log
 from tallystick.evidence.places import Publication
 from tallystick.journal.policies import Policy
@@ -31,7 +31,8 @@ class LogKeeper:
 
     ``publication`` gets each checkpoint and all it covers, ``entries`` the events if they are to be private. A round
     that fails is logged, stands in ``failure``, and is tried again; only a fork of the log (LogForked) stops the
-    keeper, for nothing mends that but people. ``on_failure`` is told of each.
+    keeper, for nothing mends that but people. ``on_failure`` is told of each. Before its first signature it looks at
+    what is published, and signs nothing that does not extend that.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class LogKeeper:
         publication: Publication | None = None,
         entries: Publication | None = None,
         policy: Policy | None = None,
-        on_failure: Callable[[TallystickError], None] | None = None,
+        on_failure: Callable[[Exception], None] | None = None,
     ) -> None:
         self._log = log
         self._every_seconds = every_seconds
@@ -53,10 +54,12 @@ class LogKeeper:
         self._seen: bytes | None = None  # the note that went through the whole of a round
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self.failure: TallystickError | None = None
+        self.failure: Exception | None = None
 
     def keep(self) -> Kept:
         """One round. What an earlier one left undone is done as well. Raises what signing and publishing raise."""
+        if self._seen is None and self._publication is not None:
+            self._check_published(self._publication)
         signed = self._log.checkpoint() is not None
         quorum_met: bool | None = None
         if self._log.note == self._seen:
@@ -70,8 +73,23 @@ class LogKeeper:
             self._seen = self._log.note
         return Kept(signed, quorum_met, None if self._publication is None else self._log.note is not None)
 
+    def _check_published(self, publication: Publication) -> None:
+        """What was published is a second memory, for a database and a home that were taken back together. It is looked
+        at before the first signature: that would be a second history under the same key."""
+        note = publication.read("checkpoint")
+        if note is None:
+            return
+        try:
+            self._log.check_older(note)
+        except NoteInvalid as error:
+            problem = f"{publication!r} has a checkpoint of another log: {error.data['problem']}"
+            raise LogForked(origin=self._log.origin, problem=problem) from None
+
     def start(self) -> LogKeeper:
-        """Begin to keep the log in the background."""
+        """Begin to keep the log in the background; nothing happens if it is being kept."""
+        if self.is_alive:
+            return self
+        self._stop.clear()
         self._thread = threading.Thread(target=self._run, name="tallystick log", daemon=True)
         self._thread.start()
         return self
@@ -99,13 +117,12 @@ class LogKeeper:
         try:
             self.keep()
             self.failure = None
-        except TallystickError as error:
+        except Exception as error:  # also one that nobody was prepared for: the next round may do better
             self.failure = error
-            _logger.error("the log %s was not kept: %s", self._log.origin, error)
+            surprise = None if isinstance(error, TallystickError) else error
+            _logger.error("the log %s was not kept: %s", self._log.origin, error, exc_info=surprise)
             if self._on_failure is not None:
                 self._on_failure(error)
-        except Exception:
-            _logger.exception("the log %s was not kept", self._log.origin)
         return not isinstance(self.failure, LogForked)
 
     def __enter__(self) -> LogKeeper:

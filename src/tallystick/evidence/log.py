@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 
 from tallystick.clock import format_time, parse_time
 from tallystick.commands import RotateKey
-from tallystick.errors import InvalidInput, LedgerCorrupt, LogForked, NoteInvalid
+from tallystick.errors import InvalidInput, LedgerCorrupt, LogForked, NoteInvalid, ProofInvalid
 from tallystick.events import GENESIS
 from tallystick.evidence.places import Publication
 from tallystick.evidence.publications import Published, publish
@@ -39,6 +39,7 @@ from tallystick.journal.policies import Policy
 from tallystick.journal.receipts import Acceptance, Receipt, sign_acceptance
 from tallystick.journal.tiles import WIDTH, Bundle, Growth, Tile, encode_bundle, hash_reader
 from tallystick.ledger import Ledger
+from tallystick.ledger.journal import Journal
 
 EVENTS_PER_READ = 8_192
 EVENTS_PER_KEEP = 262_144
@@ -52,6 +53,7 @@ class Log:
     """The log over one ledger, signed by ``signer``, whose name is the log's origin. Safe for threads.
 
     ``more`` sign each checkpoint too (an ML-DSA-44 key, for example). Several processes may have the same log open.
+    Raises InvalidInput for a home of another key; to go on under another one is for ``rotate``.
     """
 
     def __init__(self, ledger: Ledger, signer: Signer, home: Publication, *, more: Sequence[Signer] = ()) -> None:
@@ -63,6 +65,8 @@ class Log:
         self._growth: Growth | None = None
         self._lock = threading.RLock()
         self._witness_sizes: Mapping[str, int] = {}
+        if (known := self.keys) and signer.verifier not in known:
+            raise InvalidInput(path="signer", problem=f"the log in this home never had the key {signer.verifier}")
         self._remember_keys()
 
     @property
@@ -71,9 +75,14 @@ class Log:
         return self._signer.verifier.name
 
     @property
+    def journal(self) -> Journal:
+        """The journal that it is over."""
+        return self._journal
+
+    @property
     def keys(self) -> tuple[VerifierKey, ...]:
         """Every verifier key that this log has had, the current ones last."""
-        text = (self._home.read("keys") or b"").decode()
+        text = (self._home.read("keys") or b"").decode(errors="replace")
         return tuple(VerifierKey.parse(line) for line in text.splitlines())
 
     def _remember_keys(self) -> None:
@@ -94,7 +103,8 @@ class Log:
         """Sign what is new since the last checkpoint; None if nothing is. ``signers`` sign this one too.
 
         Raises LogForked, and signs nothing, if what is stored does not extend the checkpoint in the home; LedgerCorrupt
-        if the bytes of new events are not what their hashes say; Unavailable.
+        if the bytes of new events are not what their hashes say, or tiles of others stand in the way; NoteInvalid if a
+        signature is wrong; ReadOnly; Unavailable, also if another process signed meanwhile.
         """
         with self._lock:
             try:
@@ -104,26 +114,31 @@ class Log:
                 raise
 
     def _checkpoint(self, signers: Sequence[Signer]) -> bytes | None:
+        stored = self._journal.checkpoint()  # before the home: what is there then is never behind this
         outside = self._home.read("checkpoint")
-        stored = self._journal.checkpoint()
         published = self._open(outside, "the checkpoint in the home")
         signed = self._open(stored, "the checkpoint in the database")
         if outside is None and stored is not None:
             raise self._forked("the home has no checkpoint, though the database has; see adopt()")
         growth = self._begin(signed)
         self._check_extends(published, signed.size)
-        size = self._journal.head.seq
-        if size < published.size:
-            raise self._forked(f"{published.size} events were published, and there are {size}")
+        size, known = self._journal.head.seq, max(published.size, signed.size)
+        if size < known:
+            raise self._forked(f"{known} events were signed, and there are {size}")
         self._grow(growth, size, published)
         if size == signed.size:
             if stored is None or published == signed:
                 return None
-            note = stored  # it was signed and kept, and then something came between
-        else:
-            note = self._sign(Checkpoint(self.origin, size, growth.root()), signers)
-            self._journal.keep(_rows(growth), size, note)
+            self._home.replace("checkpoint", stored, before=outside)  # the home is an older one
+            return stored
+        checkpoint = Checkpoint(self.origin, size, growth.root())
+        self._journal.keep(_rows(growth), size, b"")
+        if tree_root(size, self._reader(size)) != checkpoint.root:  # tiles that were there already are left alone
+            raise LedgerCorrupt(where=f"the log of {self._journal.ledger}", problem="its tiles are of other events")
+        note = self._sign(checkpoint, signers)
+        # First the home: a note in the database may be handed out at once, and must be known outside by then.
         self._home.replace("checkpoint", note, before=outside)
+        self._journal.keep([], size, note)
         return note
 
     def adopt(self) -> None:
@@ -141,15 +156,20 @@ class Log:
     def rotate(self, signer: Signer, *, key: str) -> bytes | None:
         """Go on under another key: the ledger records it, and the checkpoint that covers the record bears both.
 
-        ``key`` is the idempotency key of the event. Raises InvalidInput unless the signer has the log's name.
+        ``key`` is the idempotency key of the event. If this fails, the old key goes on signing until it is called again
+        with the same ``key``. Raises InvalidInput unless the signer has the log's name, and what ``checkpoint`` raises.
         """
         if signer.verifier.name != self.origin:
             raise InvalidInput(path="signer", problem=f"it is named {signer.verifier.name}, the log {self.origin}")
         with self._lock:
             self._ledger.post(RotateKey(key=key, source="log", public_key=str(signer.verifier)))
             before, self._signer = self._signer, signer
-            self._remember_keys()
-            return self.checkpoint(before)
+            try:
+                self._remember_keys()
+                return self.checkpoint(*(() if before.verifier == signer.verifier else (before,)))
+            except BaseException:
+                self._signer = before  # a checkpoint under the new key alone would have nothing that leads to it
+                raise
 
     def _sign(self, checkpoint: Checkpoint, signers: Sequence[Signer]) -> bytes:
         seconds = int(datetime.fromisoformat(parse_time(self._ledger.now())).timestamp())
@@ -249,7 +269,8 @@ class Log:
     def receipt(self, seq: int) -> Receipt | None:
         """The receipt of an event: its bytes, and the proof that the newest checkpoint covers it; None: none does yet.
 
-        It is checked before it is given out. Raises TransactionNotFound, and LedgerCorrupt if the event is not what was signed.
+        It is checked before it is given out. Raises TransactionNotFound; LedgerCorrupt if the event, or the tree over
+        it, is not what was signed.
         """
         body = self._journal.event(seq)
         note = self.note
@@ -257,7 +278,11 @@ class Log:
         if note is None or seq >= checkpoint.size:
             return None
         proof = self.prove_inclusion(seq, checkpoint.size)
-        check_inclusion(seq, checkpoint.size, hash_leaf(body), proof, checkpoint.root)
+        try:
+            check_inclusion(seq, checkpoint.size, hash_leaf(body), proof, checkpoint.root)
+        except ProofInvalid:
+            where, problem = f"event {self._journal.ledger}/{seq}", "it, or the tiles over it, are not what was signed"
+            raise LedgerCorrupt(where=where, problem=problem, seq=seq) from None
         return Receipt(index=seq, proof=tuple(proof), checkpoint=note, extra=body)
 
     def accept(self, seq: int) -> bytes:
@@ -324,7 +349,12 @@ class Log:
         new = self._open(self.note, "the checkpoint in the database")
         if old.size > new.size:
             raise self._forked(f"somebody has a checkpoint of {old.size} events, and the newest here covers {new.size}")
-        check_consistency(old.size, new.size, old.root, new.root, self.prove_consistency(old.size, new.size))
+        try:
+            check_consistency(old.size, new.size, old.root, new.root, self.prove_consistency(old.size, new.size))
+        except ProofInvalid:
+            raise self._forked(
+                f"its first {old.size} events are not those of the checkpoint that somebody has"
+            ) from None
 
 
 def _rows(growth: Growth) -> list[tuple[int, int, bytes]]:

@@ -214,10 +214,14 @@ class MemoryStore:
 
     def keep_log(self, ledger: str, tiles: Sequence[TileRow], size: int, note: bytes) -> None:
         with self._open():
+            grown: dict[tuple[str, int, int], bytes] = {}
             for level, number, hashes in tiles:
                 known = self._tiles.get((ledger, level, number), b"")
                 if len(hashes) > len(known):
-                    self._tiles[ledger, level, number] = hashes
+                    if not hashes.startswith(known):
+                        raise LedgerCorrupt(where=f"tile {level}/{number} of {ledger}", problem="a tile only grows")
+                    grown[ledger, level, number] = hashes
+            self._tiles.update(grown)
             if note:
                 self._checkpoints.setdefault(ledger, {})[size] = note
 

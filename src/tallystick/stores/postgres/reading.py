@@ -343,14 +343,11 @@ class Reading(ArchivedReading):
 
     def find_keys(self, ledger: str, numbers: Sequence[int]) -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}
-        with self._source.reading() as connection:
+        with self._source.using() as connection:
             id = self._id(connection, ledger)
             if id is None or not numbers:
                 return {}
-            standing = self._standing(connection, id)
-            periods, parts = standing.places(KEY_PART_BITS, 0, standing.head.seq)
-            asked = {"periods": periods, "parts": parts, "numbers": sorted(set(numbers))}
-            for number, seq in self._rows(connection, "keys", ledger=id, **asked):
+            for number, seq in self._rows(connection, "keys", ledger=id, numbers=sorted(set(numbers))):
                 found.setdefault(number, []).append(seq)
         return found
 

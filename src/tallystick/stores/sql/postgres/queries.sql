@@ -209,7 +209,14 @@ WHERE backdated.ledger = %(ledger)s ORDER BY seq, number;
 -- Every place is asked, by its own key, for each number. Written so, and kept so by OFFSET 0, the index is asked for all of
 -- its columns: where PostgreSQL has no statistics yet, it would else read whole parts, or the tables from end to end.
 SELECT wanted.number, found.seq
-FROM unnest(%(periods)s::integer[], %(parts)s::integer[]) AS place (period, part)
+FROM (
+    SELECT period, generate_series((first >> 18)::integer, ((next - 1) >> 18)::integer) AS part
+    FROM (
+        SELECT stretch.period, first, lead(first, 1, head.seq) OVER (ORDER BY stretch.period) AS next
+        FROM tallystick.stretch JOIN tallystick.head ON head.ledger = stretch.ledger
+        WHERE stretch.ledger = %(ledger)s
+    ) AS recorded
+) AS place
 CROSS JOIN unnest(%(numbers)s::bigint[]) AS wanted (number)
 CROSS JOIN LATERAL (
     SELECT seq FROM tallystick.idempotency
