@@ -30,7 +30,7 @@ OPTIONAL = {"effective", "actor", "refs", "entries", "data", "salt"}
 class Told:
     """A store that keeps nothing: the story's events are in its engine."""
 
-    def append(self, batches: Any) -> None:
+    def append(self, batches: Any, *, epoch: int | None = None) -> None:
         list(batches)
 
 

@@ -134,7 +134,7 @@ class HeldStore(MemoryStore):
         self.broken = False
         self.appended = 0
 
-    def append(self, batches: Iterable[Batch]) -> None:
+    def append(self, batches: Iterable[Batch], *, epoch: int | None = None) -> None:
         taken = list(batches)
         self.entered.release()
         self.gate.wait()

@@ -137,7 +137,7 @@ class GatedStore(MemoryStore):
         self.gate = threading.Event()
         self.gate.set()
 
-    def append(self, batches: Iterable[Batch]) -> None:
+    def append(self, batches: Iterable[Batch], *, epoch: int | None = None) -> None:
         self.entered.set()
         self.gate.wait(timeout=30)
         super().append(batches)

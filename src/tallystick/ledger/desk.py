@@ -475,29 +475,35 @@ class Desk:
         """Whether the journal still begins with all that the filter knows. A server that lost its last events may have
         taken the place of another, and have other events where those stood."""
         known = self._keyed
-        if head.seq <= known.seq:
-            return head == known
+        return head == known if head.seq <= known.seq else self._is_here(known.seq, known.hash)
+
+    def _is_here(self, seq: int, hash: str) -> bool:
+        """Whether the event before this number is there, and has this hash."""
+        if not seq:
+            return True
         try:
-            last = self._store.events(self.name, known.seq - 1, 1) if known.seq else []
+            last = self._store.events(self.name, seq - 1, 1)
         except Archived:  # nobody can tell, and a file that is away keeps nobody from posting
             return False
-        return not known.seq or (bool(last) and leaf_hash(last[0]) == known.hash)
+        return bool(last) and leaf_hash(last[0]) == hash
 
     def _load_filter(self, events: int) -> KeyFilter:
-        """The filter that was kept, if one writer kept all of it, with the keys since; else a filter of all keys."""
-        loaded, first, saved = None, 0, []
+        """The filter that was kept, if one writer kept all of it, of just these events, with the keys since; else a
+        filter of all keys."""
+        loaded, first = None, 0
+        self._saved_keys = []
         kept = self._store.kept(self.name, "keys")
         if kept is not None:
             about = json.loads(kept)
             digests = about.get("sha256", [])
             bodies = [self._store.kept(self.name, f"keys/{index}") or b"" for index in range(len(digests))]
-            if about["events"] <= events and digests == [_sha256(body) for body in bodies]:
+            whole = about["events"] <= events and digests == [_sha256(body) for body in bodies]
+            if whole and self._is_here(about["events"], about.get("hash", "")):
                 loaded, first = KeyFilter.load(bodies), about["events"]
-                saved = digests
         if loaded is None:
             loaded, first = KeyFilter(), 0
         else:
-            self._saved_keys = list(zip(loaded.sizes, saved, strict=True))
+            self._saved_keys = list(zip(loaded.sizes, digests, strict=True))
         loaded.add([number for number, _ in self._store.key_numbers(self.name, first)])
         return loaded
 
@@ -508,23 +514,23 @@ class Desk:
         """
         if self._filter is None or self._in_flight or self._book is None:
             return {}
-        sizes = self._filter.sizes
+        sizes, kept = self._filter.sizes, self._saved_keys  # which a failure in the background may empty meanwhile
         enough = max(KEYS_PER_SAVE, self._filter.capacity // 8) if at_work else KEYS_PER_SAVE
-        if sum(sizes) - sum(size for size, _ in self._saved_keys) < enough or self._others_kept(enough):
+        if sum(sizes) - sum(size for size, _ in kept) < enough or self._others_kept(enough):
             return {}
         found, saved = {}, []
         for index, size in enumerate(sizes):
-            if index < len(self._saved_keys) and self._saved_keys[index][0] == size:
-                saved.append(self._saved_keys[index])
+            if index < len(kept) and kept[index][0] == size:
+                saved.append(kept[index])
             else:
                 found[f"keys/{index}"] = body = self._filter.dump(index)
                 saved.append((size, _sha256(body)))
-        about = {"events": self.book.seq, "sha256": [digest for _, digest in saved]}
+        about = {"events": self.book.seq, "hash": self.book.hash, "sha256": [digest for _, digest in saved]}
         self._saved_keys = saved
         return {**found, "keys": json.dumps(about).encode()}
 
     def filter_lost(self) -> None:
-        """What was taken could not be kept."""
+        """What was taken could not be kept: the next time all of it is taken."""
         self._saved_keys = []
 
     def _others_kept(self, enough: int) -> bool:

@@ -157,7 +157,7 @@ class Writer:
         if not self._broken:
             self._desk.stored(self._durable)
             with contextlib.suppress(*_CANNOT_KEEP):  # without it the next start is slower, that is all
-                self._background.submit(self._keep, self._desk.take_filter(at_work=False)).result()
+                self._keep_at_last(self._desk.take_filter(at_work=False))
 
     def forget(self) -> None:
         """Read the book anew before the next round; what was decided on it and is not stored yet is decided again."""
@@ -264,10 +264,11 @@ class Writer:
         try:
             if idle:
                 self._upkeep()
+            epoch = self._store.epoch  # before anything is loaded
             self._desk.begin()
             standing = self._desk.head
             if _is_long(jobs):
-                stored = self._decide_while_storing(jobs[0], partial(self._store_in_turn, ticket, standing))
+                stored = self._decide_while_storing(jobs[0], partial(self._store_in_turn, ticket, standing, epoch))
             else:
                 batches = self._decide(jobs)
         except BaseException:
@@ -278,7 +279,7 @@ class Writer:
         if stored is not None:
             stored.result()
         else:
-            self._store_in_turn(ticket, standing, batches)
+            self._store_in_turn(ticket, standing, epoch, batches)
 
     def _begin(self) -> tuple[int, bool]:
         """A place in the order of rounds, with the desk ready (read again if a round has failed); is it idle?"""
@@ -302,7 +303,7 @@ class Writer:
         part = self._desk.position >> PART_BITS
         if part != self._upkept:
             self._upkept = part
-            with contextlib.suppress(*_CANNOT_KEEP):
+            with contextlib.suppress(*_CANNOT_KEEP, RuntimeError):  # the last: as the interpreter ends
                 self._background.submit(self._keep, self._desk.take_filter(at_work=True))
                 self._background.submit(self._snapshot)
 
@@ -310,8 +311,19 @@ class Writer:
         try:
             for name, body in bodies.items():
                 self._store.keep(self._desk.name, name, body)
-        except _CANNOT_KEEP:
+        except BaseException as error:
             self._desk.filter_lost()
+            if not isinstance(error, _CANNOT_KEEP):
+                raise
+
+    def _keep_at_last(self, bodies: dict[str, bytes]) -> None:
+        """Behind what is being kept already; as the interpreter ends, nothing is any more."""
+        try:
+            kept = self._background.submit(self._keep, bodies)
+        except RuntimeError:
+            self._keep(bodies)
+        else:
+            kept.result()
 
     def _snapshot(self) -> None:
         with contextlib.suppress(Fault):  # it serves speed alone; the next part brings another
@@ -328,16 +340,18 @@ class Writer:
         try:
             ticket, idle = self._begin()
             self._await_turn(ticket)
+            self._desk.stored(self._durable)  # the rounds before this one are over: nothing is in flight
             if idle:
                 self._upkeep()
             seen: list[int] = []
+            epoch = self._store.epoch  # before anything is loaded
             self._desk.foresee([command for job in jobs for command in job.commands])
-            with self._store.claim(self._desk.name, self._desk.head) as claim:
+            with self._store.claim(self._desk.name, self._desk.head, epoch=epoch) as claim:
                 self._desk.catch_up(claim.changes)
                 self._desk.begin()
                 self._claims = ROUNDS_UNTIL_CALM if claim.changes else max(self._claims - 1, 0)
                 if _is_long(jobs):
-                    self._decide_while_storing(jobs[0], lambda batches: claim.append(_noted(batches, seen))).result()
+                    _wait_out(self._decide_while_storing(jobs[0], lambda batches: claim.append(_noted(batches, seen))))
                 else:
                     claim.append(_noted(self._decide(jobs), seen))
             self._finish(seen)
@@ -377,7 +391,8 @@ class Writer:
             self._decide_in_parts(job, parts)
         except BaseException as error:
             parts.put(error)
-            wait([stored])
+            with contextlib.suppress(BaseException):
+                _wait_out(stored)
             raise
         return stored
 
@@ -395,9 +410,9 @@ class Writer:
 
     # ------------------------------------------------------------ storing
 
-    def _store_in_turn(self, ticket: int, standing: Head, batches: Iterable[Batch]) -> None:
-        """Store what was decided on a head. What was only refused is stored by nobody, so where others write as well it
-        must be seen that it was refused on what is there."""
+    def _store_in_turn(self, ticket: int, standing: Head, epoch: int, batches: Iterable[Batch]) -> None:
+        """Store what was decided on a head, with what was loaded in an epoch of the store. What was only refused is
+        stored by nobody, so where others write as well it must be seen that it was refused on what is there."""
         try:
             self._await_turn(ticket)
         except BaseException:  # an interrupt, perhaps: nobody must wait for a round that has gone
@@ -408,7 +423,7 @@ class Writer:
             noted = _noted(batches, seen)
             first = next(noted, None)
             if first is not None:
-                self._store.append(chain([first], noted))
+                self._store.append(chain([first], noted), epoch=epoch)
             elif self._store.shared and (self._store.head(self._desk.name) or EMPTY_HEAD) != standing:
                 raise HeadMoved
         except BaseException:
@@ -498,6 +513,20 @@ def _in_a_thread(store: Callable[[Iterable[Batch]], None], batches: Iterable[Bat
 
     threading.Thread(target=run, name="tallystick storing").start()
     return stored
+
+
+def _wait_out(stored: Future[None]) -> None:
+    """Wait until the other thread has come to an end, and say what with. An interrupt is kept until then: nobody may
+    leave the transaction, and give its connection to others, while that thread still writes through it."""
+    interrupt: BaseException | None = None
+    while not stored.done():
+        try:
+            wait([stored])
+        except BaseException as error:
+            interrupt = interrupt or error
+    if interrupt is not None:
+        raise interrupt
+    stored.result()
 
 
 def _until_none(parts: queue.SimpleQueue[Batch | BaseException | None]) -> Iterator[Batch]:

@@ -164,23 +164,27 @@ class Store(Protocol):
     shared: bool
     """Whether other processes may write the same ledgers at the same time."""
 
+    epoch: int
+    """Changes when what was read may come from another server than what is read next."""
+
     def ledgers(self) -> list[str]:
         """The names of the ledgers here, sorted."""
 
     def head(self, ledger: str) -> Head | None:
         """Where the ledger stands, or None if there is no such ledger."""
 
-    def append(self, batches: Iterable[Batch]) -> None:
+    def append(self, batches: Iterable[Batch], *, epoch: int | None = None) -> None:
         """Keep batches that follow one another, durably, all of them or none, in one commit.
 
         They are taken one by one as they come, so that the next can be decided while one is being written. Raises
-        HeadMoved if the ledger is not at the first one's ``expected``; what the iterable raises leaves nothing behind.
+        HeadMoved if the ledger is not at the first one's ``expected``, or the store is not in ``epoch`` any more; what
+        the iterable raises leaves nothing behind.
         """
 
-    def claim(self, ledger: str, known: Head) -> AbstractContextManager[Claim]:
+    def claim(self, ledger: str, known: Head, *, epoch: int | None = None) -> AbstractContextManager[Claim]:
         """Keep all others from appending, and say what they did since ``known``; at the end it is one commit.
 
-        Only a shared store does this. Raises HeadMoved if all must be decided anew.
+        Only a shared store does this. Raises HeadMoved if all must be decided anew, as in another ``epoch``.
         """
 
     def within(self, connection: Any) -> Joined:

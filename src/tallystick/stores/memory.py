@@ -36,6 +36,7 @@ class MemoryStore:
     """Every ledger as lists and dictionaries. Safe for threads: each call holds one lock from start to end."""
 
     shared = False
+    epoch = 0
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -56,7 +57,7 @@ class MemoryStore:
             shelf = self._shelves.get(ledger)
             return shelf.head if shelf else None
 
-    def append(self, batches: Iterable[Batch]) -> None:
+    def append(self, batches: Iterable[Batch], *, epoch: int | None = None) -> None:
         taken = list(batches)
         if not taken:
             return
@@ -76,7 +77,7 @@ class MemoryStore:
     def within(self, connection: Any) -> Joined:
         raise InvalidInput(path="connection", problem="only a ledger in PostgreSQL can join a transaction of yours")
 
-    def claim(self, ledger: str, known: Head) -> AbstractContextManager[Claim]:
+    def claim(self, ledger: str, known: Head, *, epoch: int | None = None) -> AbstractContextManager[Claim]:
         raise NotImplementedError("nobody else has this memory")
 
     def events(self, ledger: str, first: int, limit: int) -> list[bytes]:

@@ -53,6 +53,7 @@ class SqliteStore(SqliteFile):
     """The store in a ledger file; see Store for what each method does."""
 
     shared = False
+    epoch = 0
 
     def __init__(self, path: Path | str, *, read_only: bool = False, create: bool = True) -> None:
         self._ids: dict[str, int] = {}
@@ -69,7 +70,7 @@ class SqliteStore(SqliteFile):
 
     # ------------------------------------------------------------ writing
 
-    def append(self, batches: Iterable[Batch]) -> None:
+    def append(self, batches: Iterable[Batch], *, epoch: int | None = None) -> None:
         ledger: int | None = None
         batch: Batch | None = None
         follows: tuple[str, Head] | None = None
@@ -89,7 +90,7 @@ class SqliteStore(SqliteFile):
     def within(self, connection: Any) -> Joined:
         raise InvalidInput(path="connection", problem="only a ledger in PostgreSQL can join a transaction of yours")
 
-    def claim(self, ledger: str, known: Head) -> AbstractContextManager[Claim]:
+    def claim(self, ledger: str, known: Head, *, epoch: int | None = None) -> AbstractContextManager[Claim]:
         raise NotImplementedError("one process at a time writes a file, so nobody else ever comes first")
 
     def _claim(self, connection: sqlite3.Connection, batch: Batch) -> int:

@@ -10,7 +10,7 @@ from tallystick.kernel import Balance
 from tallystick.stores import chunks
 from tallystick.stores.base import PART_BITS, Changes, Head, key_number
 from tallystick.stores.postgres.connections import Link
-from tallystick.stores.postgres.reading import Reading, decode_object
+from tallystick.stores.postgres.reading import SQL, Reading, decode_object
 from tallystick.stores.postgres.standing import Standing
 from tallystick.stores.postgres.wire import Trip, int4, int8
 
@@ -73,4 +73,5 @@ class CatchingUp(Reading):
         ):
             numbers.know(number, stored)
             balances.append((account, asset, bucket, Balance(number, after, version)))
+        connection.execute(SQL["as_usual"])
         return balances

@@ -65,6 +65,7 @@ class PostgresStore(CatchingUp):
     """
 
     shared = True
+    epoch = 0
 
     def __init__(
         self, url: str, *, read_only: bool = False, create: bool = True, connections: int = MAX_CONNECTIONS
@@ -138,7 +139,7 @@ class PostgresStore(CatchingUp):
 
     # ------------------------------------------------------------ appending
 
-    def append(self, batches: Iterable[Batch]) -> None:
+    def append(self, batches: Iterable[Batch], *, epoch: int | None = None) -> None:
         following = iter(follow(batches))
         first = next(following, None)
         if first is None:
@@ -149,22 +150,24 @@ class PostgresStore(CatchingUp):
             with self._source.using() as connection:
                 Appending(self, connection, ledger, joins=True).append(chain([first], following))
             return
-        with self._appending(ledger) as appending:
+        with self._appending(ledger, epoch) as appending:
             appending.append(chain([first], following))
 
     @contextlib.contextmanager
-    def claim(self, ledger: str, known: Head) -> Iterator[Claim]:
+    def claim(self, ledger: str, known: Head, *, epoch: int | None = None) -> Iterator[Claim]:
         id = self._place(ledger)
-        with self._appending(id) as appending:
+        with self._appending(id, epoch) as appending:
             appending.lock(ledger, known)
             yield appending
 
     @contextlib.contextmanager
-    def _appending(self, ledger: int) -> Iterator[Appending]:
+    def _appending(self, ledger: int, epoch: int | None) -> Iterator[Appending]:
         """One append on a connection of the pool's. If its outcome is unknown, it is found out."""
         appending: Appending | None = None
         unknown = False
         with self._source.writing() as connection:
+            if epoch not in (None, self.epoch):  # now that there is a connection, and it leads where it leads
+                raise HeadMoved
             try:
                 appending = Appending(self, connection, ledger)
                 yield appending
@@ -185,6 +188,7 @@ class PostgresStore(CatchingUp):
 
     def _forget(self) -> None:
         """Keep nothing that was read: another server may have taken the place of the one that said it."""
+        self.epoch += 1
         self._recent.clear()
         self._numbers.clear()
         self._ids.clear()

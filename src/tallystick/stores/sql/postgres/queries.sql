@@ -138,6 +138,10 @@ ORDER BY version;
 -- For this transaction alone.
 SELECT set_config('enable_nestloop', 'off', true), set_config('enable_seqscan', 'off', true);
 
+-- name: as_usual
+-- What follows in the same transaction is planned as ever.
+SELECT set_config('enable_nestloop', 'on', true), set_config('enable_seqscan', 'on', true);
+
 -- name: all_balances
 -- Every balance as it stood before an event number: its last entry since the snapshot or the archive, or else what these
 -- say, whichever is later.
