@@ -12,7 +12,8 @@ from tallystick.errors import LogForked, Unavailable
 from tallystick.evidence.publications import Publication, publish
 from tallystick.journal.checkpoints import Checkpoint, open_checkpoint, sign_checkpoint
 from tallystick.journal.notes import SecretKey
-from tallystick.journal.tiles import Bundle, Tile, bundles_of, encode_bundle, tiles_of
+from tallystick.journal.tiles import Bundle, Tile, encode_bundle
+from tests.support.tiles import bundles_of, tiles_of
 
 ORIGIN = "ledger.example/log"
 BUCKET = "evidence"

@@ -16,13 +16,13 @@ from tallystick.events import EVENT_TYPES
 from tallystick.evidence.bundle import export
 from tallystick.journal.checkpoints import cosign, with_signatures
 from tallystick.journal.notes import ML_DSA_44, SecretKey
-from tallystick.journal.tiles import bundles_of, tiles_of
 from tallystick.schema import schema_text
 from tallystick.stores.memory import MemoryStore
 from tests.evidence.bundle_support import VKEY, change_file, files_of, ledger_of, open_log, passed, run_verifier
 from tests.model.trial import Trial
 from tests.support.engine import Engine
 from tests.support.story import tell as tell_story
+from tests.support.tiles import bundles_of, tiles_of
 from tests.verify.bundles import (
     KEY,
     NOON,

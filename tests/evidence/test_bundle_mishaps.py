@@ -16,7 +16,7 @@ import pytest
 import tallystick
 from tallystick import Ledger
 from tallystick.errors import InvalidInput, Unavailable
-from tallystick.evidence import bundle_files
+from tallystick.evidence import bundle_files, durable
 from tallystick.evidence.bundle import export
 from tallystick.evidence.log import Log
 from tests.evidence.bundle_support import files_of, ledger_of, open_log, passed
@@ -100,7 +100,9 @@ def test_a_disk_that_is_full_at_any_moment_leaves_nothing_behind(
     log.checkpoint()
     before = len(os.listdir("/proc/self/fd"))
     with monkeypatch.context() as patch:
-        patch.setattr(bundle_files, "os", FullDisk(calls))
+        disk = FullDisk(calls)
+        for module in (bundle_files, durable):
+            patch.setattr(module, "os", disk)
         with pytest.raises(Unavailable, match="No space left"):
             export(log, tmp_path / "bundle", sign=False)
     assert names(tmp_path) == ["home"]

@@ -18,12 +18,12 @@ from tallystick.evidence.publications import DirectoryPublication
 from tallystick.journal import leaf_hash
 from tallystick.journal.checkpoints import open_checkpoint
 from tallystick.journal.receipts import Receipt, check_acceptance, check_receipt
-from tallystick.journal.tiles import tiles_of
 from tallystick.stores.postgres.archive import Archiver
 from tests.evidence.log_support import ORIGIN, Key, Place, check_never_forked, right
 from tests.journal import tree_model
 from tests.support.engine import Engine
 from tests.support.story import tell
+from tests.support.tiles import tiles_of
 
 SIZES = [2, 3, 4, 7, 8, 9, 255, 256, 257, 300, 511, 512, 513, 700]
 

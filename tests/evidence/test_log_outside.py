@@ -15,14 +15,14 @@ from tallystick.evidence.places import Publication
 from tallystick.evidence.publications import DirectoryPublication
 from tallystick.evidence.witness import Cosigned, NotCosigned
 from tallystick.evidence.witness_records import WitnessRecords
-from tallystick.evidence.witness_server import WitnessServer, WitnessService, logs_by_origin
+from tallystick.evidence.witness_server import WitnessServer, WitnessService
 from tallystick.journal.checkpoints import open_checkpoint
 from tallystick.journal.notes import Note
 from tallystick.journal.policies import Policy
 from tallystick.journal.receipts import check_receipt
 from tests.evidence.log_support import Home, Key, Place, check_never_forked, right
 from tests.evidence.published import names_in
-from tests.evidence.witness_support import WITNESS_KEY
+from tests.evidence.witness_support import WITNESS_KEY, logs_by_origin
 from tests.journal import tree_model
 
 

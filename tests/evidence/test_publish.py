@@ -20,7 +20,7 @@ from tallystick.evidence.publications import (
 )
 from tallystick.journal.checkpoints import Checkpoint, cosign, sign_checkpoint, with_signatures
 from tallystick.journal.notes import COSIGNATURE, SecretKey
-from tallystick.journal.tiles import Bundle, Tile, tiles_of
+from tallystick.journal.tiles import Bundle, Tile
 from tests.evidence.published import (
     FORK,
     KEY,
@@ -32,6 +32,7 @@ from tests.evidence.published import (
     names_in,
     published,
 )
+from tests.support.tiles import tiles_of
 
 # ---------------------------------------------------------------- publishing
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -356,7 +357,7 @@ def test_a_place_that_cannot_be_read_is_said_to_be_unavailable() -> None:
 
 def test_a_token_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "token"
-    with pytest.raises(Unavailable):
+    with pytest.raises(KeyFileUnsafe, match="no such file"):
         load_token(path)
     path.write_text(TOKEN + "\n")
     for mode in (0o644, 0o640, 0o602):
@@ -383,6 +384,19 @@ def test_a_token_file_is_a_plain_file(tmp_path: Path) -> None:
     for name in ("pipe", "folder"):
         with pytest.raises(KeyFileUnsafe, match="plain"):
             load_token(tmp_path / name)
+
+
+def test_a_token_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, link = tmp_path / "token", tmp_path / "link"
+    path.write_text(TOKEN + "\n")
+    path.chmod(0o600)
+    link.symlink_to(path)
+    assert load_token(link) == TOKEN
+    real, stranger = os.fstat, os.geteuid() + 4711
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", lambda fd: SimpleNamespace(st_mode=real(fd).st_mode, st_uid=stranger))
+        with pytest.raises(KeyFileUnsafe, match="another user"):
+            load_token(path)
 
 
 # ---------------------------------------------------------------- the command

@@ -17,12 +17,14 @@ from typing import Any
 
 import pytest
 
-from tallystick.evidence.witness import Cosigned, NotCosigned, Stale, WitnessClient
+from tallystick.evidence.witness import Cosigned, NotCosigned, Stale, WitnessClient, encode_request
+from tallystick.evidence.witness_records import WitnessRecords
+from tallystick.evidence.witness_server import WitnessService
 from tallystick.journal.checkpoints import cosignature_time
 from tallystick.journal.notes import VerifierKey
-from tests.evidence.witness_support import LOG_KEY, ORIGIN, Log, key
+from tests.evidence.witness_support import LOG_KEY, ORIGIN, WITNESS_KEY, Log, key, logs_by_origin
 
-COMMAND = (sys.executable, "-c", "from tallystick.cli.witness import witness; witness()")
+COMMAND = (sys.executable, "-c", "from tallystick.cli import tally; tally()", "witness")
 PATIENCE_SECONDS = 30
 
 
@@ -115,8 +117,46 @@ def test_its_key_is_shown_and_made_once(tmp_path: Path) -> None:
     assert run("key", "--key", path).stdout == first.stdout
 
 
-@pytest.mark.parametrize("arguments", [(), ("--log", "nonsense"), ("--policy", "missing"), ("--listen", "7380")])
-def test_without_logs_or_an_address_it_does_not_start(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--log", "nonsense"),
+        ("--log", f"{LOG_KEY.verifier},"),
+        ("--policy", "missing"),
+        ("--policy", __file__),
+        ("--log", str(LOG_KEY.verifier), "--listen", "7380"),
+        ("--log", str(LOG_KEY.verifier), "--name", ORIGIN),
+    ],
+)
+def test_without_logs_an_address_or_a_name_of_its_own_it_does_not_start(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
     done = run("serve", "--state", str(tmp_path / "s"), "--key", str(tmp_path / "k"), *arguments)
-    assert done.returncode != 0
+    assert done.returncode == 2, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_forks_that_it_keeps_are_shown(tmp_path: Path) -> None:
+    state = tmp_path / "witness.db"
+    records = WitnessRecords(state)
+    service = WitnessService(records, [WITNESS_KEY], logs_by_origin([LOG_KEY.verifier]))
+    assert service.add_checkpoint(Log().request(0, 9)).status == 200
+    done = run("forks", "--state", str(state))
+    assert (done.returncode, done.stdout) == (0, "no log that it knows has signed two histories\n")
+    forked = Log(fork_at=4).note(9)
+    assert service.add_checkpoint(encode_request(9, [], forked)).status == 422
+    [(cosigned, _)] = records.forks(ORIGIN)
+    records.close()
+    done = run("forks", "--state", str(state), "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout) == [{"origin": ORIGIN, "cosigned": cosigned.decode(), "note": forked.decode()}]
+    done = run("forks", "--state", str(state))
+    assert done.returncode == 1
+    assert cosigned.decode() in done.stdout
+    assert forked.decode() in done.stdout
+
+
+def test_looking_for_forks_makes_no_file(tmp_path: Path) -> None:
+    assert run("forks", "--state", str(tmp_path / "witness.db")).returncode == 2
     assert list(tmp_path.iterdir()) == []

@@ -16,11 +16,11 @@ from tallystick.errors import InvalidInput, KeyFileUnsafe, NotALedger, NoteInval
 from tallystick.evidence.http_server import MAX_REQUEST_BYTES, Answer
 from tallystick.evidence.witness import encode_request
 from tallystick.evidence.witness_records import Record, WitnessRecords, hash_origin
-from tallystick.evidence.witness_server import WitnessService, load_key, logs_by_origin, parse_request
+from tallystick.evidence.witness_server import WitnessService, load_key, parse_request
 from tallystick.journal.checkpoints import Checkpoint, cosignature_time, open_checkpoint, sign_checkpoint
 from tallystick.journal.merkle import EMPTY_ROOT
-from tallystick.journal.notes import ED25519, Note, NoteSignature, open_note, signers_of
-from tests.evidence.witness_support import LOG_KEY, ORIGIN, POST_QUANTUM_KEY, WITNESS_KEY, Log, key
+from tallystick.journal.notes import COSIGNATURE, ED25519, Note, NoteSignature, SecretKey, open_note, signers_of
+from tests.evidence.witness_support import LOG_KEY, ORIGIN, POST_QUANTUM_KEY, WITNESS_KEY, Log, key, logs_by_origin
 
 NOW = 1_795_000_000
 
@@ -391,9 +391,9 @@ def test_nothing_is_cosigned_that_could_not_be_kept(service: WitnessService, tmp
 
 def test_a_commit_is_synced_before_the_answer(records: WitnessRecords) -> None:
     # A loss of power cannot be had here; these settings are what SQLite promises durability for.
-    connection = records._connection
-    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    with records._file.reading() as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 def test_what_is_remembered_outlives_the_process(tmp_path: Path) -> None:
@@ -470,3 +470,33 @@ def test_another_name_or_half_a_key_is_refused(tmp_path: Path) -> None:
 
 def test_a_cosigning_key_is_not_the_logs_kind() -> None:
     assert WITNESS_KEY.verifier.id != key(WITNESS_KEY.name, ED25519).verifier.id
+
+
+# ---------------------------------------------------------------- a key of its own
+
+
+@pytest.mark.parametrize(
+    ("mine", "problem"),
+    [
+        (SecretKey.from_seed(ORIGIN, bytes(range(32)), COSIGNATURE), "is the name of a log's key"),
+        (SecretKey.from_seed("witness.example/w1", LOG_KEY.seed, COSIGNATURE), f"the key of the log {ORIGIN}"),
+    ],
+)
+def test_a_witness_does_not_share_name_or_secret_with_a_log(
+    records: WitnessRecords, tmp_path: Path, mine: SecretKey, problem: str
+) -> None:
+    logs = logs_by_origin([key("other.example/log").verifier, LOG_KEY.verifier])
+    with pytest.raises(InvalidInput, match=problem):
+        WitnessService(records, [WITNESS_KEY, mine], logs)
+    path = tmp_path / "witness.key"
+    path.write_text(SecretKey.from_seed(mine.name, mine.seed, ED25519).encode() + "\n")
+    path.chmod(0o600)
+    with pytest.raises(InvalidInput, match=problem):
+        load_key(path, logs=logs)
+    assert load_key(path, logs=logs_by_origin([key("other.example/log").verifier])) == mine
+
+
+def test_no_key_is_made_under_the_name_of_a_log(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="name of a log's key"):
+        load_key(tmp_path / "witness.key", ORIGIN, logs_by_origin([LOG_KEY.verifier]))
+    assert list(tmp_path.iterdir()) == []

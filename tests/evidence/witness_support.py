@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tallystick.evidence.witness import encode_request
 from tallystick.journal.checkpoints import Checkpoint, sign_checkpoint
 from tallystick.journal.merkle import consistency_proof, hash_leaf, root_of
-from tallystick.journal.notes import COSIGNATURE, ED25519, ML_DSA_44, SecretKey
+from tallystick.journal.notes import COSIGNATURE, ED25519, ML_DSA_44, SecretKey, VerifierKey
 
 ORIGIN = "example.com/log"
 
@@ -20,6 +20,14 @@ def key(name: str, type: int = ED25519, salt: str = "") -> SecretKey:
 LOG_KEY = key(ORIGIN)
 WITNESS_KEY = key("witness.example/w1", COSIGNATURE)
 POST_QUANTUM_KEY = key("witness.example/w1", ML_DSA_44)
+
+
+def logs_by_origin(keys: Iterable[VerifierKey]) -> dict[str, tuple[VerifierKey, ...]]:
+    """The logs that these keys are of: a key's name is the origin of its log (tlog-policy)."""
+    found: dict[str, tuple[VerifierKey, ...]] = {}
+    for key in keys:
+        found[key.name] = (*found.get(key.name, ()), key)
+    return found
 
 
 class Log:

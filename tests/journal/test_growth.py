@@ -21,8 +21,9 @@ from tallystick.journal.merkle import (
     root_of,
     tree_root,
 )
-from tallystick.journal.tiles import WIDTH, Growth, Tile, hash_reader, tiles_of
+from tallystick.journal.tiles import WIDTH, Growth, Tile, hash_reader
 from tests.journal.tree_model import LEAVES, Log, leaf_of
+from tests.support.tiles import tiles_of
 
 LOG = Log(LEAVES)
 EDGES = [0, 1, 2, 254, 255, 256, 257, 511, 512, 513, 65_279, 65_280, 65_281, 65_535, 65_536, 65_537, 65_792, 70_000]

@@ -23,14 +23,13 @@ from tallystick.journal.tiles import (
     WIDTH,
     Bundle,
     Tile,
-    bundles_of,
     decode_bundle,
     encode_bundle,
     hash_reader,
     parse_path,
-    tiles_of,
 )
 from tests.journal.tree_model import LEAVES, Log, leaf_of
+from tests.support.tiles import bundles_of, tiles_of
 
 LOG = Log(LEAVES)
 PLACES = [0, 1, 255, 256, 257, 511, 512, 65_535, 65_536, 65_537, 69_999]

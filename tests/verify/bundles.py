@@ -13,7 +13,8 @@ from tallystick.journal import merkle
 from tallystick.journal.checkpoints import Checkpoint, cosign, sign_checkpoint, with_signatures
 from tallystick.journal.notes import COSIGNATURE, ED25519, SecretKey
 from tallystick.journal.receipts import Receipt
-from tallystick.journal.tiles import Growth, bundles_of, encode_bundle, tiles_of
+from tallystick.journal.tiles import Growth, encode_bundle
+from tests.support.tiles import bundles_of, tiles_of
 
 ORIGIN = "ledger.example/main"
 KEY = SecretKey.from_seed(ORIGIN, b"\1" * 32, ED25519)

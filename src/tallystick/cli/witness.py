@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import signal
 import socket
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from tallystick.cli.log import policy_of
+from tallystick.cli.output import safe
+from tallystick.cli.problems import Reported, usage
 from tallystick.cli.root import Group
+from tallystick.cli.serving import parse_address, run_server
 from tallystick.cli.session import Session, pass_session
+from tallystick.errors import InvalidInput, NoteInvalid
 
 if TYPE_CHECKING:
-    from tallystick.evidence.witness_server import WitnessServer
     from tallystick.journal.notes import VerifierKey
-
-GOODBYE_SECONDS = 5.0
-"""What requests that are being answered get when the witness is told to end."""
 
 _key_option = click.option(
     "--key", "key_file", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Its key; made if absent."
@@ -59,9 +58,12 @@ def serve(
     from tallystick.evidence.witness_records import WitnessRecords
     from tallystick.evidence.witness_server import WitnessServer, WitnessService, load_key
 
-    host, port = _address(listen)
+    host, port = parse_address(listen)
     known = _logs(logs, policy)
-    key = load_key(key_file, name or _default_name(key_file))
+    try:
+        key = load_key(key_file, name or _default_name(key_file), known)
+    except InvalidInput as error:
+        raise usage(error, "--key") from None
     records = WitnessRecords(state)
     try:
         server = WitnessServer(WitnessService(records, [key], known), host, port)
@@ -71,7 +73,7 @@ def serve(
         else:
             click.echo(f"{key.verifier}")
             click.echo(f"listens on {server.url} for {len(known)} logs, and remembers {len(remembered)}")
-        _run(server)
+        run_server(server)
     finally:
         records.close()
 
@@ -91,28 +93,40 @@ def show_key(session: Session, key_file: Path, name: str) -> None:
         click.echo(str(key.verifier))
 
 
-def _run(server: WitnessServer) -> None:
-    """Serve until SIGINT or SIGTERM."""
+@witness.command("forks")
+@click.option(
+    "--state",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="What a witness remembers.",
+)
+@pass_session
+def list_forks(session: Session, state: Path) -> None:
+    """Show what proves a log dishonest: two notes of one size that it signed; exit code 1 if there are any.
 
-    def end(*_: object) -> None:
-        threading.Thread(target=server.shutdown, daemon=True).start()  # it waits for the loop that this interrupts
+    The first of the two is the one that this witness cosigned.
+    """
+    from tallystick.evidence.witness_records import WitnessRecords
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    records = WitnessRecords(state)
     try:
-        server.serve_forever(poll_interval=0.1)
-        server.server_close()
-        server.wait_for_connections(GOODBYE_SECONDS)
+        found = [(origin, pair) for origin in sorted(records.sizes()) for pair in records.forks(origin)]
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _address(listen: str) -> tuple[str, int]:
-    host, _, port = listen.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise click.BadParameter("give a host and a port, such as 127.0.0.1:7380", param_hint="--listen")
-    return host, int(port)
+        records.close()
+    if session.json:
+        session.write(
+            [{"origin": origin, "cosigned": first.decode(), "note": other.decode()} for origin, (first, other) in found]
+        )
+    elif not found:
+        click.echo("no log that it knows has signed two histories")
+    else:
+        for origin, pair in found:
+            click.echo(f"{safe(origin)} has signed two histories:")
+            for note in pair:
+                click.echo("\n" + "\n".join(safe(line) for line in note.decode().split("\n")))
+    if found:
+        raise Reported
 
 
 def _default_name(key_file: Path) -> str:
@@ -121,14 +135,11 @@ def _default_name(key_file: Path) -> str:
 
 
 def _logs(texts: tuple[str, ...], policy: Path | None) -> dict[str, tuple[VerifierKey, ...]]:
-    """The keys of each log by its origin, which is the key's name unless another stands before it."""
-    from tallystick.journal.notes import VerifierKey
-
-    pairs = [(key.name, key) for key in _policy_logs(policy)] if policy is not None else []
-    for text in (part.strip() for several in texts for part in several.split(",")):
-        origin, _, vkey = text.rpartition(" ")
-        key = VerifierKey.parse(vkey)
-        pairs.append((origin or key.name, key))
+    """The keys of each log by its origin, which is the key's name unless another stands before it. Raises usage
+    errors."""
+    known = policy_of(policy)
+    pairs = [(key.name, key) for key in known.log_keys] if known is not None else []
+    pairs += [_parse_log(part.strip()) for text in texts for part in text.split(",")]
     if not pairs:
         raise click.UsageError("name the logs that it is to witness: --log VKEY or --policy FILE")
     found: dict[str, tuple[VerifierKey, ...]] = {}
@@ -137,15 +148,15 @@ def _logs(texts: tuple[str, ...], policy: Path | None) -> dict[str, tuple[Verifi
     return found
 
 
-def _policy_logs(path: Path) -> list[VerifierKey]:
-    from tallystick.journal.policies import MAX_POLICY_BYTES, Policy
+def _parse_log(text: str) -> tuple[str, VerifierKey]:
+    from tallystick.journal.notes import VerifierKey
 
+    origin, _, vkey = text.rpartition(" ")
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_POLICY_BYTES + 1)
-    except OSError as error:
-        raise click.BadParameter(f"{path} cannot be read: {error.strerror}", param_hint="--policy") from None
-    return list(Policy.parse(text).log_keys)
+        key = VerifierKey.parse(vkey)
+    except NoteInvalid as error:
+        raise click.BadParameter(str(error.data["problem"]), param_hint="--log") from None
+    return origin or key.name, key
 
 
 COMMANDS: tuple[click.Command, ...] = (witness,)

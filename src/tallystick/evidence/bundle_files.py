@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from tallystick.errors import InvalidInput, Unavailable
+from tallystick.evidence.durable import sync_folder
 
 FILES_AT_ONCE = 64
 """Files that are written before they are brought to the disk: it is busy with the first while the last are written."""
@@ -67,7 +68,7 @@ class Draft:
     def sync_folders(self) -> None:
         """Bring the names to the disk too, those of the innermost folders first."""
         for folder in sorted(self._folders, key=lambda folder: -len(folder.parts)):
-            _sync_folder(folder)
+            sync_folder(folder)
 
     def close(self) -> None:
         while self._unsynced:
@@ -127,7 +128,7 @@ def new_folder(folder: Path) -> Iterator[Draft]:
         draft.sync_folders()
         unfinished.rename(place)  # onto an empty folder too, and onto nothing else
         draft = None
-        _sync_folder(place.parent)
+        sync_folder(place.parent)
     except OSError as error:
         reason = f"the bundle could not be written to {folder}: {error.strerror or error}"
         raise Unavailable(reason=reason) from None
@@ -146,11 +147,3 @@ def _check_free(place: Path, folder: Path) -> None:
         raise InvalidInput(path=str(folder), problem="it is no folder") from None
     if found:
         raise InvalidInput(path=str(folder), problem="there are things in it; a bundle needs a new or an empty folder")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

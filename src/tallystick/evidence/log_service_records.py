@@ -1,21 +1,18 @@
 """What a log service keeps: the hashes of each log in their order, daily roots, and alarms, in a SQLite file.
 
-What is accepted is on the disk before the answer leaves (a write-ahead log with synchronous=FULL), and each request is
-one transaction that shuts out other threads and other processes. Nothing is ever changed or taken away.
+What is accepted is on the disk before the answer leaves (see ``durable``), and each request is one transaction that
+shuts out other threads and other processes. Nothing is ever changed or taken away.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from tallystick.errors import NotALedger, Unavailable
+from tallystick.evidence.durable import DurableFile
 from tallystick.evidence.log_service_client import (
     DailyRoot,
     Forked,
@@ -26,7 +23,6 @@ from tallystick.evidence.log_service_client import (
     Standing,
 )
 
-LOCK_SECONDS = 5.0
 MAX_ALARMS = 1_000
 """Of one kind, kept for each log."""
 
@@ -97,19 +93,17 @@ class LogServiceRecords:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        self._lock = threading.Lock()
-        self._connection = _open_file(self.path)
+        self._file = DurableFile(Path(path), _APPLICATION, "a log service", _TABLES)
 
     def standing(self, name: str) -> Standing:
         """Where this log stands; a log that is not known is empty."""
-        with self._answers():
-            return self._standing(self._find(name))
+        with self._file.reading() as connection:
+            return _standing(connection, _find(connection, name))
 
     def hashes(self, name: str, first: int, limit: int) -> list[bytes]:
         """The hashes from number ``first`` on, at most ``limit``."""
-        with self._answers():
-            return self._hashes(self._find(name), first, limit)
+        with self._file.reading() as connection:
+            return _hashes(connection, _find(connection, name), first, limit)
 
     def leaves(self, name: str, size: int) -> Iterator[bytes]:
         """The first ``size`` hashes, read a piece at a time: others are served meanwhile."""
@@ -118,15 +112,15 @@ class LogServiceRecords:
 
     def roots(self, name: str, limit: int) -> list[DailyRoot]:
         """The roots of the newest days, newest first."""
-        with self._answers():
-            return [DailyRoot(*row) for row in self._connection.execute(_ROOTS, (self._find(name), limit))]
+        with self._file.reading() as connection:
+            return [DailyRoot(*row) for row in connection.execute(_ROOTS, (_find(connection, name), limit))]
 
     def alarms(self, name: str, limit: int) -> list[Alarm]:
         """The newest alarms, newest first."""
-        with self._answers():
-            log = self._find(name)
-            size = self._standing(log).size
-            rows = self._connection.execute(_ALARMS, (log, limit)).fetchall()
+        with self._file.reading() as connection:
+            log = _find(connection, name)
+            size = _standing(connection, log).size
+            rows = connection.execute(_ALARMS, (log, limit)).fetchall()
         return [
             Alarm(kind, first, last, offered, time, kind == FORK or last >= size)
             for kind, first, last, offered, time in rows
@@ -139,128 +133,75 @@ class LogServiceRecords:
 
         If they do not continue the log, an alarm is kept and nothing else.
         """
-        with self._answers(), _transaction(self._connection):
-            log = self._find_or_make(name)
-            standing = self._standing(log)
+        with self._file.writing() as connection:
+            log = _find_or_make(connection, name)
+            standing = _standing(connection, log)
             if first > standing.size:
-                self._keep_alarm(log, GAP, standing.size, first - 1, b"", now)
+                _keep_alarm(connection, log, GAP, standing.size, first - 1, b"", now)
                 return OutOfOrder(standing)
             begin = max(first - 1, 0)
             offered = [prev, *hashes] if first else list(hashes)
-            held = self._hashes(log, begin, len(offered))
+            held = _hashes(connection, log, begin, len(offered))
             for place, (mine, other) in enumerate(zip(held, offered, strict=False)):
                 if mine != other:
-                    self._keep_alarm(log, FORK, begin + place, begin + place, other, now)
+                    _keep_alarm(connection, log, FORK, begin + place, begin + place, other, now)
                     return Forked(begin + place)
             fresh = enumerate(offered[len(held) :], begin + len(held))
             rows = ((log, position, item) for position, item in fresh)
-            self._connection.executemany("INSERT INTO entry (log, position, hash) VALUES (?, ?, ?)", rows)
-            return Inserted(self._standing(log))
+            connection.executemany("INSERT INTO entry (log, position, hash) VALUES (?, ?, ?)", rows)
+            return Inserted(_standing(connection, log))
 
     def insert_root(
         self, name: str, root: DailyRoot, checkpoint: bytes, now: int, *, over: bytes | None
     ) -> RootKept | RootTaken | OutOfOrder | Forked:
         """Keep the root of a day. ``over`` is the root over the hashes here, None if they were not all here. If the two
         differ, that is a fork."""
-        with self._answers(), _transaction(self._connection):
-            log = self._find_or_make(name)
-            standing = self._standing(log)
+        with self._file.writing() as connection:
+            log = _find_or_make(connection, name)
+            standing = _standing(connection, log)
             if root.size > standing.size:
-                self._keep_alarm(log, GAP, standing.size, root.size - 1, b"", now)
+                _keep_alarm(connection, log, GAP, standing.size, root.size - 1, b"", now)
             if over is None:
                 return OutOfOrder(standing)
             if over != root.root:
                 index = max(root.size - 1, 0)
-                self._keep_alarm(log, FORK, index, index, root.root, now)
+                _keep_alarm(connection, log, FORK, index, index, root.root, now)
                 return Forked(index)
-            row = self._connection.execute(_LAST_ROOT, (log,)).fetchone()
+            row = connection.execute(_LAST_ROOT, (log,)).fetchone()
             newest = DailyRoot(*row) if row else None
             if newest == root:
                 return RootKept()
             if newest and (root.date <= newest.date or root.size < newest.size):
                 return RootTaken(newest)
             values = (log, root.date, root.size, root.root, checkpoint)
-            self._connection.execute(
-                "INSERT INTO root (log, date, size, root, checkpoint) VALUES (?, ?, ?, ?, ?)", values
-            )
+            connection.execute(_KEEP_ROOT, values)
             return RootKept()
 
     def close(self) -> None:
-        with self._lock:
-            self._connection.close()
-
-    def _find(self, name: str) -> int:
-        found = self._connection.execute("SELECT id FROM log WHERE name = ?", (name,)).fetchone()
-        return int(found[0]) if found else -1
-
-    def _find_or_make(self, name: str) -> int:
-        self._connection.execute("INSERT OR IGNORE INTO log (name) VALUES (?)", (name,))
-        return self._find(name)
-
-    def _standing(self, log: int) -> Standing:
-        found = self._connection.execute(_STANDING, (log,)).fetchone()
-        return Standing(*found) if found else Standing(0, b"")
-
-    def _hashes(self, log: int, first: int, limit: int) -> list[bytes]:
-        return [row[0] for row in self._connection.execute(_HASHES, (log, first, limit))]
-
-    def _keep_alarm(self, log: int, kind: str, first: int, last: int, offered: bytes, now: int) -> None:
-        values = (log, kind, first, last, offered, now, log, kind, MAX_ALARMS)
-        self._connection.execute(_KEEP_ALARM, values)
-
-    @contextmanager
-    def _answers(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                yield
-            except sqlite3.Error as error:
-                raise Unavailable(reason=f"{self.path}: {error}") from None
+        self._file.close()
 
 
-def _open_file(path: Path) -> sqlite3.Connection:
-    try:
-        connection = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
-    except sqlite3.Error as error:
-        raise Unavailable(reason=f"{path}: {error}") from None
-    try:
-        _prepare(connection, path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)  # SQLite syncs the file, not its name in the folder
-        finally:
-            os.close(folder)
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
-            raise NotALedger(path=str(path), problem="it is no SQLite file") from None
-        raise Unavailable(reason=f"{path}: {error}") from None
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+def _find(connection: sqlite3.Connection, name: str) -> int:
+    found = connection.execute("SELECT id FROM log WHERE name = ?", (name,)).fetchone()
+    return int(found[0]) if found else -1
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Tables and durability. Before it is known whose file it is, nothing is written."""
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if application != _APPLICATION and (application or tables):
-        raise NotALedger(path=str(path), problem="it is a database of something else, not of a log service")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    with _transaction(connection):
-        for table in _TABLES:
-            connection.execute(table)
-        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+def _find_or_make(connection: sqlite3.Connection, name: str) -> int:
+    connection.execute("INSERT OR IGNORE INTO log (name) VALUES (?)", (name,))
+    return _find(connection, name)
 
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+def _standing(connection: sqlite3.Connection, log: int) -> Standing:
+    found = connection.execute(_STANDING, (log,)).fetchone()
+    return Standing(*found) if found else Standing(0, b"")
+
+
+def _hashes(connection: sqlite3.Connection, log: int, first: int, limit: int) -> list[bytes]:
+    return [row[0] for row in connection.execute(_HASHES, (log, first, limit))]
+
+
+def _keep_alarm(
+    connection: sqlite3.Connection, log: int, kind: str, first: int, last: int, offered: bytes, now: int
+) -> None:
+    values = (log, kind, first, last, offered, now, log, kind, MAX_ALARMS)
+    connection.execute(_KEEP_ALARM, values)

@@ -18,12 +18,10 @@ from __future__ import annotations
 
 import gzip
 import logging
-import os
 import re
-import stat
 from pathlib import Path
 
-from tallystick.errors import InvalidInput, KeyFileUnsafe, NoteInvalid, Unavailable
+from tallystick.errors import InvalidInput, KeyFileUnsafe, NoteInvalid
 from tallystick.evidence.http_server import (
     REQUEST_SECONDS,
     TEXT_TYPE,
@@ -35,12 +33,12 @@ from tallystick.evidence.http_server import (
     require_token,
 )
 from tallystick.evidence.places import Publication
+from tallystick.evidence.secret_files import read_secret
 from tallystick.journal.notes import MAX_SIZE
 from tallystick.journal.tiles import Bundle, Tile, parse_path
 
 MAX_CONNECTIONS = 32
 ANSWER_SECONDS = 60.0
-MAX_TOKEN_FILE_BYTES = 4_096
 
 BYTES_TYPE = "application/octet-stream"
 JUST_NOW = "public, max-age=2"
@@ -49,7 +47,6 @@ FOR_EVER = "max-age=31536000, immutable"
 _CHECKPOINT = re.compile(r"checkpoints/(0|[1-9][0-9]{0,18})")
 _KEY = re.compile(r"log\.vkey|keys/(?!\.)[A-Za-z0-9_.\-]{1,200}\.vkey|policy")
 _GZIP = re.compile(r"\s*(?:gzip|x-gzip)\s*(?:;\s*q\s*=\s*(0\.[0-9]{0,2}[1-9]|1(?:\.0{0,3})?)\s*)?", re.IGNORECASE)
-_OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _logger = logging.getLogger("tallystick.serving")
 
 
@@ -158,26 +155,11 @@ class TileServer(BoundedServer):
 
 
 def load_token(path: Path | str) -> str:
-    """The token in a file: one line. Raises KeyFileUnsafe for a file that others may read, is none or has no token,
-    Unavailable if it cannot be read. No error shows the token."""
+    """The token in a file: one line. Raises KeyFileUnsafe for a file that is not its owner's alone, is none or has no
+    token, Unavailable if it cannot be read. No error shows the token."""
     path = Path(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                raise KeyFileUnsafe(path=str(path), problem="it is not a plain file")
-            if mode & _OF_OTHERS:
-                raise KeyFileUnsafe(path=str(path), problem="others may read it: chmod 600")
-            data = os.read(descriptor, MAX_TOKEN_FILE_BYTES + 1)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise Unavailable(reason=f"{path}: {error.strerror or error}") from None
-    if len(data) > MAX_TOKEN_FILE_BYTES:
-        raise KeyFileUnsafe(path=str(path), problem=f"it has more than {MAX_TOKEN_FILE_BYTES} bytes")
-    try:
-        return check_token(data.decode("ascii").removesuffix("\n"))
+        return check_token(read_secret(path).decode("ascii").removesuffix("\n"))
     except (InvalidInput, UnicodeDecodeError) as error:
         problem = error.data["problem"] if isinstance(error, InvalidInput) else "it is not ASCII"
         raise KeyFileUnsafe(path=str(path), problem=problem) from None

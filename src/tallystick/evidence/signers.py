@@ -8,7 +8,6 @@ notice; so the file is kept from other users of the machine, and KMS is the bett
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,9 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from tallystick.errors import InvalidInput, KeyFileUnsafe, NoteInvalid, Unavailable
+from tallystick.evidence.durable import sync_folder
+from tallystick.evidence.secret_files import read_secret
 from tallystick.journal.notes import ED25519, SecretKey, VerifierKey
 
-MAX_KEY_FILE_BYTES = 4_096
 MAX_KMS_MESSAGE_BYTES = 4_096
 """What KMS signs raw at most. A checkpoint has some 150 bytes."""
 
@@ -29,7 +29,6 @@ KMS_KEY_SPEC = "ECC_NIST_EDWARDS25519"
 KMS_ALGORITHM = "ED25519_SHA_512"
 """Plain Ed25519. KMS's other one for these keys, ED25519_PH_SHA_512, hashes first, and no reader of notes knows it."""
 
-_OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _WRONG_KEY = {
     "InvalidArnException",
     "InvalidKeyUsageException",
@@ -88,62 +87,18 @@ def _make_key_file(path: Path, name: str) -> None:
                 os.link(draft, path)
         finally:
             os.unlink(draft)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise Unavailable(reason=f"the key file {path} cannot be made: {error.strerror}") from None
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _read_key_file(path: Path, name: str) -> SecretKey:
-    secret = _parse_key(path, _read_guarded(path))
+    secret = _parse_key(path, read_secret(path))
     if secret.type != ED25519:
         raise KeyFileUnsafe(path=str(path), problem="its key is not an Ed25519 key")
     if secret.name != name:
         raise KeyFileUnsafe(path=str(path), problem=f"it holds the key of {secret.name}, not of {name}")
     return secret
-
-
-def _read_guarded(path: Path) -> bytes:
-    """The file's bytes, judged by the open file itself, which nobody can exchange between the look and the reading."""
-    try:
-        _check_link(path)
-        # Without O_NONBLOCK a pipe of that name would hold the process until somebody writes to it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            _check_file(path, os.fstat(descriptor))
-            return file.read(MAX_KEY_FILE_BYTES + 1)
-    except FileNotFoundError:
-        raise KeyFileUnsafe(path=str(path), problem="there is no such file") from None
-    except IsADirectoryError:
-        raise KeyFileUnsafe(path=str(path), problem="it is not a plain file") from None
-    except OSError as error:
-        raise Unavailable(reason=f"the key file {path} cannot be read: {error.strerror}") from None
-
-
-def _check_link(path: Path) -> None:
-    """A symbolic link of another user leads wherever that user likes. Root's are as good as one's own."""
-    found = os.lstat(path)
-    if stat.S_ISLNK(found.st_mode) and found.st_uid not in (os.geteuid(), 0):
-        raise KeyFileUnsafe(path=str(path), problem="it is a symbolic link of another user")
-
-
-def _check_file(path: Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        problem = "it is not a plain file"
-    elif found.st_uid not in (os.geteuid(), 0):
-        problem = f"it belongs to another user ({found.st_uid})"
-    elif found.st_mode & _OF_OTHERS:
-        problem = f"others than its owner may use it (mode {stat.S_IMODE(found.st_mode):04o}); `chmod 600` it"
-    else:
-        return
-    raise KeyFileUnsafe(path=str(path), problem=problem)
 
 
 def _parse_key(path: Path, data: bytes) -> SecretKey:

@@ -20,7 +20,7 @@ import base64
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -44,6 +44,9 @@ from tallystick.journal.notes import COSIGNATURE, MAX_SIZE, Note, SecretKey, Ver
 _OLD = re.compile(rb"old (0|[1-9][0-9]{0,18})")
 _CHECKPOINT_PATH = re.compile(r"/([0-9a-f]{64})/checkpoint")
 _logger = logging.getLogger("tallystick.witness")
+
+Logs = Mapping[str, Sequence[VerifierKey]]
+"""The keys of each log by its origin."""
 
 
 # ---------------------------------------------------------------- what is cosigned
@@ -97,19 +100,24 @@ def _read_checkpoint(note: bytes) -> Checkpoint:
 
 
 class WitnessService:
-    """Decides what is cosigned. ``logs`` has the keys of each log by its origin; ``now`` gives POSIX seconds."""
+    """Decides what is cosigned, of which ``logs``; ``now`` gives POSIX seconds.
+
+    Raises InvalidInput for a key that is one of the logs', or has the name of one.
+    """
 
     def __init__(
         self,
         records: WitnessRecords,
         keys: Sequence[SecretKey],
-        logs: Mapping[str, Sequence[VerifierKey]],
+        logs: Logs,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._records = records
         self._keys = tuple(keys)
         self._logs = {origin: tuple(found) for origin, found in logs.items()}
         self._now = now
+        for key in self._keys:
+            _check_apart(key.verifier, self._logs)
 
     def add_checkpoint(self, body: bytes) -> Answer:
         """The answer to an add-checkpoint request. Raises Unavailable if the record could not be kept."""
@@ -226,26 +234,35 @@ class WitnessServer(BoundedServer):
 # ---------------------------------------------------------------- keys
 
 
-def logs_by_origin(keys: Iterable[VerifierKey]) -> dict[str, tuple[VerifierKey, ...]]:
-    """The logs that these keys are of: a key's name is the origin of its log (tlog-policy)."""
-    found: dict[str, tuple[VerifierKey, ...]] = {}
-    for key in keys:
-        found[key.name] = (*found.get(key.name, ()), key)
-    return found
-
-
-def load_key(path: Path | str, name: str = "") -> SecretKey:
+def load_key(path: Path | str, name: str = "", logs: Logs | None = None) -> SecretKey:
     """The key for cosignatures in the file ``path``, made if it is not there, which needs a ``name``.
 
     The file is that of a FileSigner. Its seed is used for cosignatures alone: a witness signs nothing else.
-    Raises KeyFileUnsafe, NoteInvalid, Unavailable as FileSigner does, and InvalidInput for a new key without a name.
+    Raises KeyFileUnsafe, NoteInvalid, Unavailable as FileSigner does, and InvalidInput for a new key without a name, or
+    a key that is not apart from those of the ``logs``: it is neither of their name nor one of them.
     """
     path = Path(path)
     name = name or _name_in(path)
     if not name:
         raise InvalidInput(path="name", problem=f"there is no key in {path} yet: a new one needs a name")
+    _check_name(name, logs or {})  # before a key of that name is made
     signer = FileSigner(path, name)
-    return SecretKey.from_seed(signer.verifier.name, signer.secret.seed, COSIGNATURE)
+    key = SecretKey.from_seed(signer.verifier.name, signer.secret.seed, COSIGNATURE)
+    _check_apart(key.verifier, logs or {})
+    return key
+
+
+def _check_name(name: str, logs: Logs) -> None:
+    if any(name == known.name for several in logs.values() for known in several):
+        raise InvalidInput(path="key", problem=f"{name} is the name of a log's key; a witness needs a name of its own")
+
+
+def _check_apart(key: VerifierKey, logs: Logs) -> None:
+    """A log that cosigns itself is no witness, and a name that two have does not say who signed."""
+    _check_name(key.name, logs)
+    for known in (known for several in logs.values() for known in several):
+        if key.key == known.key:  # whatever each is for: the same seed gives the same Ed25519 key
+            raise InvalidInput(path="key", problem=f"it is the key of the log {known.name}; a witness needs its own")
 
 
 def _name_in(path: Path) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from tallystick.errors import NoteInvalid
 from tallystick.journal.notes import ED25519, MAX_SIGNATURES, Signer, VerifierKey, is_ed25519_signature
+from tallystick.journal.plain_json import read_json
 
 MAX_ENVELOPE_BYTES = 2_000_000
 
@@ -53,8 +54,8 @@ class Envelope:
         if len(data) > MAX_ENVELOPE_BYTES:
             raise NoteInvalid(problem=f"the envelope has {len(data)} bytes, more than {MAX_ENVELOPE_BYTES}")
         try:
-            fields = json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
+            fields = read_json(data)
+        except ValueError as error:
             raise NoteInvalid(problem=f"the envelope is not JSON: {error}") from None
         signatures = fields.get("signatures") if isinstance(fields, dict) else None
         if not isinstance(signatures, list) or not 1 <= len(signatures) <= MAX_SIGNATURES:
@@ -140,14 +141,3 @@ def _bytes(fields: dict[str, Any], name: str) -> bytes:
         if encode(data).decode() == text:  # the decoders pass over what is not base64, and over unused bits
             return data
     raise NoteInvalid(problem=f"the envelope's {name} is not canonical base64")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a key is there twice")
-    return fields
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")

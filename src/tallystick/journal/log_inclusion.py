@@ -33,6 +33,7 @@ from tallystick.clock import parse_time
 from tallystick.errors import InvalidInput, NoteInvalid, ProofInvalid
 from tallystick.journal.merkle import HASH_BYTES
 from tallystick.journal.notes import ED25519, MAX_SIZE, Signer, is_ed25519_signature
+from tallystick.journal.plain_json import read_json
 
 __all__ = [
     "MERKLE_ALGORITHM",
@@ -291,23 +292,12 @@ def _read_object(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_PROOF_BYTES:
         raise _malformed(f"{len(data)} bytes are more than {MAX_PROOF_BYTES}")
     try:
-        fields = json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        fields = read_json(data)
+    except ValueError as error:
         raise _malformed(f"it is not JSON: {error}") from None
     if not isinstance(fields, dict) or fields.keys() != _FIELDS:
         raise _malformed("a field is missing, or there is one that is not known")
     return fields
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a key is there twice")
-    return fields
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")
 
 
 def _text(value: Any, what: str) -> str:

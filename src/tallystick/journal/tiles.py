@@ -11,7 +11,7 @@ are a few hundred hashes to compute. Beside the tiles lie entry bundles, with th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -26,12 +26,10 @@ __all__ = [
     "Growth",
     "Tile",
     "TileSource",
-    "bundles_of",
     "decode_bundle",
     "encode_bundle",
     "hash_reader",
     "parse_path",
-    "tiles_of",
 ]
 
 HEIGHT = 8
@@ -105,29 +103,6 @@ def parse_path(path: str) -> Tile | Bundle:
     if isinstance(parsed, Tile) and parsed.level > MAX_LEVEL:
         raise NoteInvalid(problem=f"{path!r} is above level {MAX_LEVEL}")
     return parsed
-
-
-# ---------------------------------------------------------------- which tiles a log has
-
-
-def tiles_of(size: int) -> Iterator[Tile]:
-    """Every tile of a log of this size, full and partial: level by level upwards, each from the left."""
-    level = 0
-    while size > 0:
-        for number in range(size // WIDTH):
-            yield Tile(level, number)
-        if size % WIDTH:
-            yield Tile(level, size // WIDTH, size % WIDTH)
-        size //= WIDTH
-        level += 1
-
-
-def bundles_of(size: int) -> Iterator[Bundle]:
-    """Every entry bundle of a log of this size, from the left."""
-    for number in range(size // WIDTH):
-        yield Bundle(number)
-    if size % WIDTH:
-        yield Bundle(size // WIDTH, size % WIDTH)
 
 
 # ---------------------------------------------------------------- entry bundles
