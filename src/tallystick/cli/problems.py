@@ -40,8 +40,8 @@ ADVICE: dict[str, str] = {
     "ledger_locked": "Wait until that process has ended, and try again",
     "ledger_not_found": "Make it with: tally create; or name another with -f FILE and -l NAME",
     "limit_out_of_bounds": "See the bounds with: tally policy show; change them with: tally policy set",
-    "key_file_unsafe": "A log's key is its owner's alone: chmod 600 {path}",
-    "log_forked": "Find out why before anything is signed: tally replay, and docs/evidence.md",
+    "key_file_unsafe": "A secret is its owner's alone: chmod go= {path}",
+    "log_forked": "Find out why before anything more is signed: tally replay, and docs/evidence.md",
     "log_not_found": "Begin one with: tally log init --origin NAME; or name its folder with --home",
     "member_not_found": "Make it a member with: tally account limit {account} ASSET LIMIT",
     "move_not_allowed": "A bucket is named behind the account, as in users:alice/promo or @fees/fees",
@@ -53,7 +53,7 @@ ADVICE: dict[str, str] = {
     "reference_required": "Give it with: --ref NAME=VALUE",
     "transaction_not_found": "See what there is with: tally events",
     "type_not_found": "Define it with: tally type define {type} --base transfer",
-    "unavailable": "Try again with the same keys: nothing is posted twice",
+    "unavailable": "Try again in a moment: what was done is not done twice",
 }
 
 
@@ -65,6 +65,8 @@ class _Named(dict[str, Any]):
 def advise(error: TallystickError) -> str:
     """What to do about an error, or nothing."""
     advice = ADVICE.get(error.code, ADVICE["fault"] if type(error) is Fault else "")
+    if error.code == "unavailable" and hasattr(error, "retry_key"):  # something was to be posted
+        advice = "Try again with the same --key: nothing is posted twice"
     return advice.format_map(_Named(error.data))
 
 

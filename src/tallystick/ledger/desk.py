@@ -140,6 +140,13 @@ class Desk:
             self._know_keys(head)
         self._taken = head
 
+    def number_of(self, account: str, asset: str, bucket: str) -> int | None:
+        """The number of a balance; 0 if the book does not hold the account, None if it does not know the balance."""
+        if account not in self.book.known:
+            return 0
+        held = self.book.pockets.get((asset, bucket), {}).get(account)
+        return None if held is None else held.id
+
     def begin(self) -> None:
         """Start a round: the book stands at the journal's end, and it is now."""
         self._load()

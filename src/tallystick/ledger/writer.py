@@ -204,11 +204,13 @@ class Writer:
                 )
             )
 
-    def _next_jobs(self) -> list[Job]:
+    def _next_jobs(self, taken: int = 0) -> list[Job]:
+        """The jobs that come next, as many as fit into a round in which so many commands are already; the first of all
+        always does."""
         with self._mutex:
             count, size = 0, 0
             for job in self._queue:
-                if count and size + len(job.commands) > MAX_COMMANDS_PER_ROUND:
+                if (taken or count) and taken + size + len(job.commands) > MAX_COMMANDS_PER_ROUND:
                     break
                 count, size = count + 1, size + len(job.commands)
             jobs = self._queue[:count]
@@ -345,14 +347,16 @@ class Writer:
                 self._upkeep()
             seen: list[int] = []
             epoch = self._store.epoch  # before anything is loaded
-            self._desk.foresee([command for job in jobs for command in job.commands])
-            with self._store.claim(self._desk.name, self._desk.head, epoch=epoch) as claim:
+            self._foresee(jobs)
+            desk = self._desk
+            with self._store.claim(desk.name, desk.head, epoch=epoch, number_of=desk.number_of) as claim:
                 self._desk.catch_up(claim.changes)
                 self._desk.begin()
                 self._claims = ROUNDS_UNTIL_CALM if claim.changes else max(self._claims - 1, 0)
                 if _is_long(jobs):
                     _wait_out(self._decide_while_storing(jobs[0], lambda batches: claim.append(_noted(batches, seen))))
                 else:
+                    self._take_more(jobs)
                     claim.append(_noted(self._decide(jobs), seen))
             self._finish(seen)
         except BaseException:
@@ -361,6 +365,18 @@ class Writer:
             raise
         finally:
             self._hand_over()
+
+    def _foresee(self, jobs: list[Job]) -> None:
+        """Load what the jobs name, and what those name who come meanwhile."""
+        self._desk.foresee([command for job in jobs for command in job.commands])
+        late = [] if _is_long(jobs) else self._take_more(jobs)
+        self._desk.foresee([command for job in late for command in job.commands])
+
+    def _take_more(self, jobs: list[Job]) -> list[Job]:
+        """Take into a round who came since it was begun; they are returned too."""
+        late = self._next_jobs(sum(len(job.commands) for job in jobs))
+        jobs += late
+        return late
 
     # ------------------------------------------------------------ deciding
 

@@ -145,6 +145,11 @@ class LoadedAccount(Struct, frozen=True):
     balances: list[tuple[str, str, Balance]]
 
 
+NumberOf = Callable[[str, str, str], int | None]
+"""The number of the balance of (account, asset, bucket); 0 for one that nobody needs to learn of, None: it must be
+asked for."""
+
+
 class Claim(Protocol):
     """A ledger that nobody else can append to until the claim ends."""
 
@@ -181,10 +186,13 @@ class Store(Protocol):
         the iterable raises leaves nothing behind.
         """
 
-    def claim(self, ledger: str, known: Head, *, epoch: int | None = None) -> AbstractContextManager[Claim]:
+    def claim(
+        self, ledger: str, known: Head, *, epoch: int | None = None, number_of: NumberOf | None = None
+    ) -> AbstractContextManager[Claim]:
         """Keep all others from appending, and say what they did since ``known``; at the end it is one commit.
 
-        Only a shared store does this. Raises HeadMoved if all must be decided anew, as in another ``epoch``.
+        ``number_of`` saves to ask for what is known already. Only a shared store does this. Raises HeadMoved if all must
+        be decided anew, as in another ``epoch``.
         """
 
     def within(self, connection: Any) -> Joined:

@@ -77,7 +77,7 @@ class MemoryStore:
     def within(self, connection: Any) -> Joined:
         raise InvalidInput(path="connection", problem="only a ledger in PostgreSQL can join a transaction of yours")
 
-    def claim(self, ledger: str, known: Head, *, epoch: int | None = None) -> AbstractContextManager[Claim]:
+    def claim(self, ledger: str, known: Head, **more: Any) -> AbstractContextManager[Claim]:
         raise NotImplementedError("nobody else has this memory")
 
     def events(self, ledger: str, first: int, limit: int) -> list[bytes]:

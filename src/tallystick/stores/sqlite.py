@@ -90,7 +90,7 @@ class SqliteStore(SqliteFile):
     def within(self, connection: Any) -> Joined:
         raise InvalidInput(path="connection", problem="only a ledger in PostgreSQL can join a transaction of yours")
 
-    def claim(self, ledger: str, known: Head, *, epoch: int | None = None) -> AbstractContextManager[Claim]:
+    def claim(self, ledger: str, known: Head, **more: Any) -> AbstractContextManager[Claim]:
         raise NotImplementedError("one process at a time writes a file, so nobody else ever comes first")
 
     def _claim(self, connection: sqlite3.Connection, batch: Batch) -> int:

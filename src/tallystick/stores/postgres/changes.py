@@ -8,7 +8,7 @@ from tallystick.events import Event
 from tallystick.journal import decode_event
 from tallystick.kernel import Balance
 from tallystick.stores import chunks
-from tallystick.stores.base import PART_BITS, Changes, Head, key_number
+from tallystick.stores.base import PART_BITS, Changes, Head, NumberOf, key_number
 from tallystick.stores.postgres.connections import Link
 from tallystick.stores.postgres.reading import SQL, Reading, decode_object
 from tallystick.stores.postgres.standing import Standing
@@ -21,7 +21,9 @@ EVENTS_READ = 1_024
 class CatchingUp(Reading):
     """The part of the store that reads what changed."""
 
-    def _changes(self, connection: Link, name: str, ledger: int, known: Head, head: Head) -> Changes | None:
+    def _changes(
+        self, connection: Link, name: str, ledger: int, known: Head, head: Head, number_of: NumberOf | None = None
+    ) -> Changes | None:
         """What changed between these heads: a few events are read, of many only what they led to. None if the events do
         not pass by the first."""
         count = head.seq - known.seq
@@ -39,25 +41,30 @@ class CatchingUp(Reading):
             events = [event for row in read[0] for event in map(decode_event, chunks.unpack(name, *row))]
             if [event.seq for event in events] == list(range(known.seq, head.seq)):
                 keys = [key_number(event.source, event.idem) for event in events]
-                balances = self._changed_by(connection, ledger, events)
+                balances = self._changed_by(connection, ledger, events, number_of or _must_be_asked_for)
         if keys is None:  # they are too many, or lie in the archive by now
             balances = self._changed_since(connection, ledger, known.seq, self._standing(connection, ledger))
         return Changes(head, balances, objects, keys)
 
     def _changed_by(
-        self, connection: Link, ledger: int, events: Sequence[Event]
+        self, connection: Link, ledger: int, events: Sequence[Event], number_of: NumberOf
     ) -> list[tuple[str, str, str, Balance]]:
-        """The balances that these events changed."""
+        """The balances that these events changed, but for those that nobody needs to learn of."""
         last = {(entry.account, entry.asset, entry.bucket): entry for event in events for entry in event.entries}
-        accounts = sorted({account for account, _, _ in last})
-        numbers = self._known(ledger)
-        balances = []
-        for stored, number, *place in self._rows(connection, "balances_by_account", ledger=ledger, accounts=accounts):
-            numbers.know(number, stored)
-            entry = last.get((place[0], place[1], place[2]))
-            if entry is not None:
-                balances.append((*place, Balance(number, entry.after, entry.version)))
-        return balances
+        found = {place: number_of(*place) for place in last}
+        if accounts := sorted({place[0] for place, number in found.items() if number is None}):
+            numbers = self._known(ledger)
+            for stored, number, *place in self._rows(
+                connection, "balances_by_account", ledger=ledger, accounts=accounts
+            ):
+                numbers.know(number, stored)
+                if (key := (place[0], place[1], place[2])) in found:
+                    found[key] = number
+        return [
+            (*place, Balance(number, last[place].after, last[place].version))
+            for place, number in found.items()
+            if number
+        ]
 
     def _changed_since(
         self, connection: Link, ledger: int, first: int, standing: Standing
@@ -75,3 +82,7 @@ class CatchingUp(Reading):
             balances.append((account, asset, bucket, Balance(number, after, version)))
         connection.execute(SQL["as_usual"])
         return balances
+
+
+def _must_be_asked_for(account: str, asset: str, bucket: str) -> None:
+    """The number of every balance, where nothing is known."""

@@ -19,7 +19,7 @@ from weakref import WeakSet
 import psycopg
 
 from tallystick.errors import InvalidInput, LedgerCorrupt, LedgerNotFound, NotPermitted, ReadOnly, Unavailable
-from tallystick.stores.base import PART_BITS, Batch, Changes, Claim, Head, HeadMoved, TileRow
+from tallystick.stores.base import PART_BITS, Batch, Changes, Claim, Head, HeadMoved, NumberOf, TileRow
 from tallystick.stores.postgres import migrations
 from tallystick.stores.postgres.append import (
     COPIED_FROM,
@@ -154,10 +154,12 @@ class PostgresStore(CatchingUp):
             appending.append(chain([first], following))
 
     @contextlib.contextmanager
-    def claim(self, ledger: str, known: Head, *, epoch: int | None = None) -> Iterator[Claim]:
+    def claim(
+        self, ledger: str, known: Head, *, epoch: int | None = None, number_of: NumberOf | None = None
+    ) -> Iterator[Claim]:
         id = self._place(ledger)
         with self._appending(id, epoch) as appending:
-            appending.lock(ledger, known)
+            appending.lock(ledger, known, number_of)
             yield appending
 
     @contextlib.contextmanager
@@ -394,7 +396,7 @@ class Appending:
         self.last: Head | None = None
         """The head that the last batch led to."""
 
-    def lock(self, name: str, known: Head) -> None:
+    def lock(self, name: str, known: Head, number_of: NumberOf | None = None) -> None:
         """Keep all others from appending, and read what they did."""
         trip = Trip(self._connection)
         trip.add("begin")
@@ -405,7 +407,7 @@ class Appending:
             raise HeadMoved
         head = Head(*found[0])
         if head != known:
-            self.changes = self._store._changes(self._connection, name, self._ledger, known, head)
+            self.changes = self._store._changes(self._connection, name, self._ledger, known, head, number_of)
             if self.changes is None:
                 self._store._forget()  # another history has taken this one's place: all must be read anew
                 raise HeadMoved
