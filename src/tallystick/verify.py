@@ -3,6 +3,7 @@
 
     python verify.py DIRECTORY_OR_URL [--key VKEY] [--policy FILE] [--checkpoint FILE] [--receipt FILE] [--json]
 
+Take this file from elsewhere than from whom you check (every bundle holds a copy, which could have been altered).
 It reads an export bundle (or a published log) and gives six verdicts, each passed, failed or not checked:
 
     bytes        every event is the one canonical form of itself, every file is what the manifest says
@@ -14,7 +15,8 @@ It reads an export bundle (or a published log) and gives six verdicts, each pass
 
 What the verdicts rest on: SHA-256, Ed25519, the verifier key (give it with --key: one that is taken from the bundle
 shows only that the bundle agrees with itself), and what you bring from outside. Without that the operator could have
-written the whole log anew; the report then says "internally consistent, not witnessed".
+written the whole log anew; the report then says "internally consistent, not witnessed". A key leads to the key that
+came after it if an event ``key_rotated`` names that one, under a checkpoint that both signed; not the other way round.
 
 It shares no code with the ledger, and follows RFC 6962 and RFC 8785 and C2SP's signed-note, tlog-checkpoint,
 tlog-tiles, tlog-proof, tlog-cosignature (type 0x04) and tlog-policy. Exit code: 0 all that was checked passed, 1
@@ -58,13 +60,24 @@ MAX_AMOUNT = 2**63 - 1
 MAX_NAME = 255
 MAX_TEXT = 16_000_000
 """Bytes of a checkpoint, key, policy, receipt, opening or attestation file."""
-MAX_MANIFEST = 512_000_000
+MAX_MANIFEST = 64_000_000
+MAX_OPENING = 512_000_000
+MAX_RESPONSE = 64_000_000
+"""Bytes, inflated, of a file that is taken from a server into memory."""
+MAX_DOWNLOAD = 64_000_000_000
+"""Bytes, inflated, of a file of a server that is only hashed."""
+MAX_KEYS = 1_000
+MAX_MISSING = 8
+"""After so many bundles in a row that a server does not have, it is asked for no more."""
 MAX_BUNDLE = WIDTH * (MAX_EVENT_BYTES + 2)
 MAX_LOOKED_AT = 10_000_000
 """How many events are read again, in all, for the floors of back-dated payments."""
 MAX_SIGNATURES = 100
+MAX_POLICY = 1_000_000
+MAX_DEFINITIONS = 256
 REQUEST_SECONDS = 30.0
 RESPONSE_SECONDS = 300.0
+TOTAL_SECONDS = 3_600.0
 
 # ---------------------------------------------------------------- the table of event types
 
@@ -189,6 +202,10 @@ class Usage(Exception):
     """The verifier was called wrongly."""
 
 
+class Late(Exception):
+    """The time for all of it is over."""
+
+
 @dataclass
 class Failure:
     """One thing that is wrong: at which event (``seq``), or in which file (``path``), and in which field."""
@@ -271,10 +288,18 @@ class Report:
     verdicts: dict[str, Verdict] = field(default_factory=lambda: {name: Verdict(name) for name in VERDICTS})
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    required: Sequence[str] = ()
+    part: str = ""
+    """Which events were replayed, if not all."""
 
     @property
     def failed(self) -> bool:
         return any(verdict.count for verdict in self.verdicts.values())
+
+    @property
+    def lacking(self) -> list[str]:
+        """What had to be checked, and was not."""
+        return [name for name in self.required if self.verdicts[name].word == "not checked"]
 
     @property
     def conclusion(self) -> str:
@@ -282,11 +307,13 @@ class Report:
             return "does not hold"
         inside = ("bytes", "chain", "tree", "accounting")
         open_ = [name for name in inside if not self.verdicts[name].checked]
+        open_ += [name for name in self.lacking if name not in open_]
+        part = f" ({self.part})" if self.part else ""
         if open_:
-            return f"nothing wrong was found, but not checked: {', '.join(open_)}"
+            return f"nothing wrong was found, but not checked: {', '.join(open_)}{part}"
         if self.verdicts["outside"].checked:
-            return "internally consistent, and consistent with what was shown from outside"
-        return "internally consistent, not witnessed"
+            return f"internally consistent, and consistent with what was shown from outside{part}"
+        return f"internally consistent, not witnessed{part}"
 
     def note(self, text: str) -> None:
         if text not in self.notes and len(self.notes) < MAX_FAILURES:
@@ -296,7 +323,7 @@ class Report:
         return {
             "format": "tallystick.verification.v1",
             "source": self.source,
-            "ok": not self.failed,
+            "ok": not self.failed and not self.lacking,
             "conclusion": self.conclusion,
             **self.facts,
             "verdicts": {name: verdict.as_json() for name, verdict in self.verdicts.items()},
@@ -467,7 +494,8 @@ def path_of(prefix: str, number: int, width: int = WIDTH) -> str:
 
 # ---------------------------------------------------------------- notes, keys, checkpoints, receipts, policies (C2SP)
 
-ED25519, COSIGNATURE = 1, 4
+ED25519, COSIGNATURE, ML_DSA_44 = 1, 4, 6
+KEY_BYTES = {ED25519: 32, COSIGNATURE: 32, ML_DSA_44: 1_312}
 _NAME = re.compile(r"[^\s+]+\Z")
 
 
@@ -504,7 +532,10 @@ class Receipt(NamedTuple):
 
 @dataclass
 class Policy:
-    """A tlog-policy: logs, witnesses and groups by name, and what the quorum is."""
+    """A tlog-policy: logs, witnesses and groups by name, and what the quorum is.
+
+    It may name keys of types that are not checked here: what they sign does not count.
+    """
 
     logs: list[Key] = field(default_factory=list)
     witnesses: dict[str, Key] = field(default_factory=dict)
@@ -543,16 +574,20 @@ def _text_of(data: bytes, what: str) -> str:
     return text
 
 
+def _is_text(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def parse_key(text: str) -> Key:
     """A verifier key ``name+id+base64``. Raises Bad."""
     name, _, rest = text.partition("+")
     identity, _, material = rest.partition("+")
     data = _base64(material, "the key")
-    if not _NAME.match(name) or len(data) < 2:
+    if not _NAME.match(name) or not _is_text(name) or len(data) < 2:
         raise Bad("this is not a verifier key", found=text)
     key = Key(name, data[0], data[1:])
-    if key.type in (ED25519, COSIGNATURE) and len(key.key) != 32:
-        raise Bad("an Ed25519 key has 32 bytes", found=text)
+    if len(key.key) != KEY_BYTES.get(key.type, len(key.key)):
+        raise Bad("the key has not the length of its type", found=text)
     if identity != key.id.hex():
         raise Bad("the key's id is not that of its name and bytes", expected=key.id.hex(), found=identity)
     return key
@@ -632,6 +667,8 @@ def parse_receipt(data: bytes) -> Receipt:
 def parse_policy(data: bytes) -> Policy:
     """A tlog-policy. Raises Bad."""
     policy = Policy()
+    if len(data) > MAX_POLICY:
+        raise Bad(f"the policy has more than {MAX_POLICY} bytes")
     if any(byte < 32 and byte not in (9, 10) for byte in data) or 127 in data:
         raise Bad("the policy holds a control character")
     if not data.endswith(b"\n"):
@@ -641,43 +678,50 @@ def parse_policy(data: bytes) -> Policy:
         if words and not words[0].startswith("#"):
             try:
                 _read_policy_line(policy, words)
-            except (Bad, ValueError, IndexError) as error:
-                raise Bad(f"line {number} of the policy: {error}", found=line) from None
+            except Bad as bad:
+                raise Bad(f"line {number} of the policy: {bad}", found=line) from None
     if not policy.quorum:
         raise Bad("the policy has no quorum line")
     return policy
 
 
 def _read_policy_line(policy: Policy, words: list[str]) -> None:
-    known = {**policy.witnesses, **policy.groups}
-    name = words[1]
-    if words[0] == "log" and len(words) <= 3:
-        key = parse_key(name)
-        if key.type != ED25519 or key.key in [log.key for log in policy.logs]:
-            raise Bad("a log has an Ed25519 key of its own")
+    keyword, *rest = words
+    if keyword == "log" and len(rest) in (1, 2):
+        key = parse_key(rest[0])
+        _require(key.key not in [log.key for log in policy.logs], "the key is that of a log before it")
         policy.logs.append(key)
-    elif words[0] == "quorum" and len(words) == 2 and not policy.quorum and (name in known or name == "none"):
-        policy.quorum = name
-    elif name in known or name == "none":
-        raise Bad("this name is taken, or not a name")
-    elif words[0] == "witness" and len(words) in (3, 4):
-        key = parse_key(words[2])
-        if key.key in [witness.key for witness in policy.witnesses.values()]:
-            raise Bad("two witnesses have one key")
-        policy.witnesses[name] = key
-    elif words[0] == "group" and len(words) > 3:
-        members = words[3:]
-        least = {"any": 1, "all": len(members)}.get(words[2]) or _whole(words[2])
-        taken = [member for _, others in policy.groups.values() for member in others]
-        if len(policy.groups) >= 100:
-            raise Bad("there are more than 100 groups")
-        if not 1 <= least <= len(members) or len({*members, *taken}) < len(members) + len(taken):
-            raise Bad("each member is in one group, and the threshold is 1 to their number")
-        if not set(members) <= known.keys():
-            raise Bad("a member is not defined before it")
-        policy.groups[name] = (least, members)
+    elif keyword == "quorum" and len(rest) == 1:
+        _require(not policy.quorum, "there is a quorum line already")
+        _require(rest[0] in {"none", *policy.witnesses, *policy.groups}, "the quorum is not defined before it")
+        policy.quorum = rest[0]
+    elif keyword == "witness" and len(rest) in (2, 3):
+        key = parse_key(rest[1])
+        _require(key.type in (COSIGNATURE, ML_DSA_44), f"a key of type {key.type} makes no cosignatures")
+        others = [witness.key for witness in policy.witnesses.values()]
+        _require(key.key not in others, "the key is that of a witness before it")
+        _check_free(policy, rest[0])
+        policy.witnesses[rest[0]] = key
+    elif keyword == "group" and len(rest) >= 3:
+        _read_group(policy, rest[0], rest[1], rest[2:])
     else:
         raise Bad("this line says nothing that a policy says")
+    most = max(len(policy.logs), len(policy.witnesses), len(policy.groups))
+    _require(most <= MAX_DEFINITIONS, f"there are more than {MAX_DEFINITIONS} {keyword} lines")
+
+
+def _check_free(policy: Policy, name: str) -> None:
+    _require(name not in {"none", *policy.witnesses, *policy.groups}, "this name is taken, or not a name")
+
+
+def _read_group(policy: Policy, name: str, rule: str, members: list[str]) -> None:
+    _check_free(policy, name)
+    least = {"any": 1, "all": len(members)}.get(rule) or _whole(rule)
+    taken = [member for _, others in policy.groups.values() for member in others]
+    once = len({*members, *taken}) == len(members) + len(taken)
+    _require(once and least <= len(members), "each member is in one group, and the threshold is 1 to their number")
+    _require(set(members) <= {*policy.witnesses, *policy.groups}, "a member is not defined before it")
+    policy.groups[name] = (least, members)
 
 
 def _whole(text: str) -> int:
@@ -703,7 +747,10 @@ class Source(Protocol):
         """The SHA-256 of what is at this path, however large."""
 
     def files(self) -> list[str] | None:
-        """Every path, or None if the place cannot say."""
+        """Every path, links too, or None if the place cannot say."""
+
+    def links(self) -> list[str]:
+        """The paths of links."""
 
 
 def _is_inside(path: str) -> bool:
@@ -756,10 +803,14 @@ class Folder:
 
     def files(self) -> list[str] | None:
         found = []
-        for folder, _, names in os.walk(self.root):
+        for folder, folders, names in os.walk(self.root):
             inside = os.path.relpath(folder, self.root).replace(os.sep, "/")
+            names += [name for name in folders if os.path.islink(os.path.join(folder, name))]
             found += [name if inside == "." else f"{inside}/{name}" for name in names]
         return sorted(found)
+
+    def links(self) -> list[str]:
+        return [path for path in self.files() or () if os.path.islink(os.path.join(self.root, path))]
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -770,52 +821,69 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class Site:
-    """A bundle or a published log at a URL, with limits on size and time."""
+    """A bundle or a published log at a URL, with limits on size and time; ``user:password@`` in it is sent as such."""
 
     def __init__(self, url: str, token: str = "") -> None:
-        self.url = url.rstrip("/")
+        parts = urllib.parse.urlsplit(url)
+        user, at, host = parts.netloc.rpartition("@")
+        self.url = urllib.parse.urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
         self._headers = {"Accept-Encoding": "gzip, identity", "User-Agent": "tallystick-verify"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
+        elif at:
+            self._headers["Authorization"] = f"Basic {base64.b64encode(urllib.parse.unquote_to_bytes(user)).decode()}"
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     def read(self, path: str, limit: int) -> bytes | None:
+        body = bytearray()
+        return bytes(body) if self._take(path, min(limit, MAX_RESPONSE), body.extend) else None
+
+    def digest(self, path: str) -> bytes | None:
+        digest = hashlib.sha256()
+        return digest.digest() if self._take(path, MAX_DOWNLOAD, digest.update) else None
+
+    def _take(self, path: str, limit: int, take: Callable[[bytes], object]) -> bool:
+        """Hand over the body piece by piece; False if nothing is there. Raises Unreadable."""
         if not _is_inside(path):
             raise Unreadable("the path leads out of the bundle")
         request = urllib.request.Request(f"{self.url}/{urllib.parse.quote(path)}", headers=self._headers)
         try:
             with self._opener.open(request, timeout=REQUEST_SECONDS) as response:
-                return self._body(response, limit)
+                for piece in _pieces(response, limit):
+                    take(piece)
+                return True
         except urllib.error.HTTPError as error:
             if error.code in (404, 410):
-                return None
+                return False
             raise Unreadable(f"the server answers {error.code}") from None
         except Unreadable:
             raise
         except Exception as error:  # http.client and ssl have errors of their own
             raise Unreadable(f"the server does not answer: {error}") from None
 
-    def _body(self, response: Any, limit: int) -> bytes:
-        ends = time.monotonic() + RESPONSE_SECONDS
-        zipped = response.headers.get("Content-Encoding", "") == "gzip"
-        inflate = zlib.decompressobj(31) if zipped else None
-        body = bytearray()
-        while chunk := response.read1(65_536):
-            body += inflate.decompress(chunk, limit + 1) if inflate else chunk
-            if len(body) > limit:
+    def files(self) -> list[str] | None:
+        return None
+
+    def links(self) -> list[str]:
+        return []
+
+
+def _pieces(response: Any, limit: int) -> Iterator[bytes]:
+    """The body of an answer, inflated, at most ``limit`` bytes of it. Raises Unreadable."""
+    ends, size = time.monotonic() + RESPONSE_SECONDS, 0
+    inflate = zlib.decompressobj(31) if response.headers.get("Content-Encoding", "") == "gzip" else None
+    while rest := response.read1(65_536):
+        while rest:
+            piece = inflate.decompress(rest, 1_000_000) if inflate else rest
+            rest = inflate.unconsumed_tail if inflate else b""
+            size += len(piece)
+            if size > limit:
                 raise Unreadable(f"it is larger than {limit} bytes")
             if time.monotonic() > ends:
                 raise Unreadable(f"it takes longer than {RESPONSE_SECONDS:.0f} seconds")
-        if inflate and not inflate.eof:
-            raise Unreadable("its compression breaks off")
-        return bytes(body)
-
-    def digest(self, path: str) -> bytes | None:
-        body = self.read(path, MAX_MANIFEST)
-        return None if body is None else hashlib.sha256(body).digest()
-
-    def files(self) -> list[str] | None:
-        return None
+            yield piece
+    if inflate and not inflate.eof:
+        raise Unreadable("its compression breaks off")
 
 
 # ---------------------------------------------------------------- the bytes of an event
@@ -1933,6 +2001,8 @@ class Journal:
         self.sources: dict[str, bytes] = {}
         self.snapshots: dict[int, dict[str, int]] = {}
         """Liabilities after as many events, for the sizes that attestations name."""
+        self.rotations: dict[Key, int] = {}
+        """The first event that names a key as the log's next one."""
 
     def read(self, bodies: Sequence[bytes], first: int) -> list[bytes]:
         """Check these events, the first of which has the number ``first``; their leaf hashes.
@@ -2018,6 +2088,8 @@ class Journal:
             failure.seq = seq
             self.bytes.fail(**vars(failure))
         self._link(seq, event)
+        if not wrong and (key := next_key(event)) is not None:
+            self.rotations.setdefault(key, seq)
         if wrong and inside:
             self.accounting.fail("its fields are not those of the profile, so it was not replayed", seq=seq)
         elif inside:
@@ -2051,6 +2123,16 @@ class Journal:
             if moment < self.time:
                 fail("time runs backwards", seq=seq, field="time", expected=f">= {self.time}", found=moment)
             self.time = max(self.time, moment)
+
+
+def next_key(event: Event) -> Key | None:
+    """The key that an event says the log goes on with."""
+    if event.get("type") != "key_rotated":
+        return None
+    try:
+        return parse_key(str(event.get("data", {}).get("public_key", "")))
+    except Bad:
+        return None
 
 
 def split_bundle(data: bytes, count: int) -> tuple[list[bytes], str]:
@@ -2134,6 +2216,19 @@ class Evidence:
     policy: Policy | None = None
     checkpoints: list[tuple[str, bytes]] = field(default_factory=list)
     receipts: list[tuple[str, bytes]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What was brought and does not count, for the report."""
+    seconds: float = 0.0
+    """How long all of it may take; 0: for ever."""
+
+
+class Brought(NamedTuple):
+    """A checkpoint from outside, maybe that of a receipt, and which known keys signed it."""
+
+    name: str
+    checkpoint: Checkpoint
+    signers: list[Key]
+    receipt: Receipt | None
 
 
 class Verifier:
@@ -2151,7 +2246,13 @@ class Verifier:
         self.window = (0, 2**63)
         self.checkpoint: Checkpoint | None = None
         self.trusted: list[Key] = []
+        self.given = False
+        """Whether the caller said whom to trust; if not, the bundle's own key is taken."""
         self.known: list[Key] = []
+        self.signers: list[Key] = []
+        """The keys of the log, trusted or not, that signed the newest checkpoint."""
+        self.links: list[tuple[Checkpoint, list[Key]]] = []
+        """Checkpoints that several keys of the log signed: where one key may lead to another."""
         self.kept: dict[int, Checkpoint] = {}
         self.digests: dict[int, bytes] = {}
         self.cached: tuple[int, list[bytes]] = (-1, [])
@@ -2161,31 +2262,52 @@ class Verifier:
         self.closed = ""
         self.book = Book(self.of["accounting"], self)
         self.tree = Tree(self.of["tree"], self._read_tile)
-        self.outside: list[tuple[str, Checkpoint, Receipt | None]] = []
-        self.statements: list[tuple[str, dict[str, Any]]] = []
+        self.outside: list[Brought] = []
+        self.statements: list[tuple[str, dict[str, Any], list[Key]]] = []
+        self.rotations: dict[Key, int] = {}
+        self.ends = time.monotonic() + evidence.seconds if evidence.seconds else float("inf")
 
     def run(self) -> Report:
         self._read_manifest()
         self._read_keys()
         self._read_checkpoint()
-        self._read_kept()
         self._read_outside()
+        self._read_kept()
+        if isinstance(self.source, Site) and not self._reached(self.trusted, proven=False) & {*self.signers}:
+            self._refuse()
+            return self.report
         self._read_statements()
+        stated = self.window
+        self._widen_window()
         journal = Journal(self.report, self.book, self.window)
         self._open_window(journal)
-        journal.snapshots = {statement["size"]: {} for _, statement in self.statements}
+        journal.snapshots = {statement["size"]: {} for _, statement, _ in self.statements}
+        self.rotations = journal.rotations
         self._read_log(journal)
-        self._judge_inside(journal)
+        self._judge_inside(journal, stated)
         self._judge_tree()
         self._judge_statements(journal)
         self._judge_files()
         self._judge_outside()
         return self.report
 
+    def _refuse(self) -> None:
+        """A server that nobody trusted speaks for is asked for no more: it could go on without end."""
+        why = "nothing was read: no trusted key signed the newest checkpoint"
+        self.report.facts = {"origin": self.checkpoint.origin if self.checkpoint else "", "size": self.size or 0}
+        self._judge_signature()
+        for verdict in self.of.values():
+            verdict.detail = verdict.detail or why
+
+    def _watch(self) -> None:
+        if time.monotonic() > self.ends:
+            raise Late(f"it takes longer than {self.evidence.seconds:.0f} seconds in all (see --deadline)")
+
     # ------------------------------------------------------------ files
 
     def _read(self, path: str, limit: int = MAX_TEXT, verdict: str = "bytes") -> bytes | None:
         """A file of the bundle, held against the manifest; None if it is not there or cannot be read."""
+        self._watch()
         try:
             data = self.source.read(path, limit)
         except Unreadable as error:
@@ -2218,6 +2340,9 @@ class Verifier:
             return
         self.has_manifest = True
         try:
+            # It has three objects, and for each comma the 64 digits of a hash; more would only fill the memory.
+            right = data.count(b"{") + data.count(b"[") <= 20 and data.count(b",") <= 20 + len(data) // 64
+            _require(right, "it is no manifest: it holds other things than files and their hashes")
             manifest, failures = parse_strict(data)
             _check_manifest(manifest)
         except Bad as bad:
@@ -2233,9 +2358,13 @@ class Verifier:
     def _judge_files(self) -> None:
         """Every file that the manifest names and nothing has read yet, and every file that it does not name."""
         verdict = self.of["bytes"]
+        for path in self.source.links():
+            verdict.fail("it is a link, which a bundle does not hold", path=path)
         if self.manifest is None:
             return
+        whole = self.tree.size == self.size and not self.closed
         for path in list(self.unseen):
+            self._watch()
             try:
                 found = self.source.digest(path)
             except Unreadable as error:
@@ -2243,8 +2372,10 @@ class Verifier:
                 continue
             if found is None:
                 verdict.fail("the file is missing", path=path)
-            else:
-                self._compare(path, found.hex())
+                continue
+            self._compare(path, found.hex())
+            if whole and path.startswith("tile/"):
+                verdict.fail("a log of this size and window has no such tile", path=path)
         for path in self.source.files() or ():
             if path not in self.manifest["files"] and path != "manifest.json":
                 verdict.fail("the manifest does not name this file", path=path)
@@ -2264,11 +2395,23 @@ class Verifier:
             except Bad as bad:
                 self.of["bytes"].fail_as(bad, path=path)
                 continue
-            self.known += found
+            self.known = list(dict.fromkeys([*self.known, *found]))
+            if len(self.known) > MAX_KEYS:
+                self.known = self.known[:MAX_KEYS]
+                self.of["bytes"].fail(f"there are more than {MAX_KEYS} keys", path=path)
+                break
             current += found[:1] if path == "log.vkey" else []
-        given = self.evidence.keys + (self.evidence.policy.logs if self.evidence.policy else [])
-        self.trusted = given or current
-        if current and given and current[0] not in given:
+        given, policy = self.evidence.keys, self.evidence.policy
+        for note in self.evidence.notes:
+            self.report.note(note)
+        if policy is not None and policy.logs:  # as everywhere: valid under a policy is what one of its logs signed
+            given = [key for key in policy.logs if not given or key in given]
+            others = [key.name for key in policy.logs if key.type != ED25519]
+            if others:
+                self.report.note(f"keys of logs of a type that is not checked here do not count: {', '.join(others)}")
+        self.given = bool(self.evidence.keys or given)
+        self.trusted = given if self.given else current
+        if current and self.given and current[0] not in given:
             self.report.note(f"the bundle names another key than the one given: {current[0].name}")
 
     def _read_checkpoint(self) -> None:
@@ -2292,28 +2435,65 @@ class Verifier:
                 self.of["bytes"].fail(problem, path="manifest.json", field=name, expected=value, found=found)
         self.size = self.checkpoint.size
         self.window = (self.window[0], min(self.window[1], self.size))
+        self.tree.roots[self.size] = b""
         try:
-            signers = self._signed(self.checkpoint, self.trusted)
+            self.signers = self._signed(self.checkpoint)
         except Bad as bad:
             verdict.fail_as(bad, path="checkpoint")
-            return
-        given = bool(self.evidence.keys or (self.evidence.policy and self.evidence.policy.logs))
-        if signers:
-            origin = "the key that was given" if given else "a key that came from the bundle itself"
-            verdict.detail = f"{self.size} events, signed by {signers[0].name} with {origin}"
-            verdict.checked = True
-        elif self.trusted:
-            verdict.fail(f"no {'given key' if given else 'key of the bundle'} signed it", path="checkpoint")
-        else:
-            verdict.detail = "there is no key to check the checkpoint with; give one with --key"
 
-    def _signed(self, checkpoint: Checkpoint, keys: Iterable[Key]) -> list[Key]:
-        """The log's keys that signed this; their name is the log's origin. Raises Bad."""
-        logs = [key for key in keys if key.type == ED25519 and key.name == checkpoint.origin]
-        return signers_of(checkpoint, logs)
+    def _judge_signature(self) -> None:
+        """Whether a trusted key signed the newest checkpoint, or one that key rotations lead to from it."""
+        verdict, policy = self.of["tree"], self.evidence.policy
+        if self.checkpoint is None:
+            return
+        reached = self._reached(self.trusted)
+        allowed = {*self.trusted} if policy is not None and policy.logs else reached
+        right = [key for key in self.signers if key in allowed]
+        if right:
+            origin = "the key that was given" if self.given else "a key that came from the bundle itself"
+            if right[0] not in self.trusted:
+                origin = f"a key that {origin} leads to, by event {self.rotations[right[0]]} and the signatures of both"
+                self.report.note(f"the log has gone over to another key: {key_text(right[0])}")
+            verdict.detail = f"{self.size} events, signed by {right[0].name} with {origin}"
+            verdict.checked = True
+        elif not self.trusted and not self.given:
+            verdict.detail = "there is no key to check the checkpoint with; give one with --key"
+        elif self._reached(self.trusted, proven=False) & {*self.signers}:
+            problem = "no key that is trusted signed it: what would lead to its key, an event key_rotated under a"
+            verdict.fail(f"{problem} checkpoint of both keys, is not here; give the new key", path="checkpoint")
+        else:
+            verdict.fail(f"no {'given key' if self.given else 'key of the bundle'} signed it", path="checkpoint")
+
+    def _reached(self, keys: Iterable[Key], *, proven: bool = True) -> set[Key]:
+        """These keys, and those that they lead to by key rotations: the events are in the log, under a checkpoint that
+        the old key signed and the new one.
+
+        Not ``proven``: all that are tied to them by signatures, before the events are read. Anyone can add his own to
+        a checkpoint, so this only tells a history that could be honest from one that cannot.
+        """
+        found, before = set(keys), -1
+        while before != len(found):
+            before = len(found)
+            for checkpoint, signers in self.links:
+                if not found.isdisjoint(signers) and (not proven or self._agrees(checkpoint)):
+                    beyond = checkpoint.size
+                    found.update(key for key in signers if not proven or self.rotations.get(key, beyond) < beyond)
+        return found
+
+    def _agrees(self, checkpoint: Checkpoint) -> bool:
+        return checkpoint.size <= self.tree.size and self.tree.roots.get(checkpoint.size) == checkpoint.root
+
+    def _signed(self, checkpoint: Checkpoint) -> list[Key]:
+        """The known keys that signed this as the log that it names, trusted ones first. Raises Bad."""
+        keys = [*self.trusted, *self.known]
+        found = signers_of(checkpoint, (key for key in keys if key.type == ED25519 and key.name == checkpoint.origin))
+        if len(found) > 1:
+            self.links.append((checkpoint, found))
+        return found
 
     def _read_kept(self) -> None:
         """Older checkpoints of the bundle: signed by a key of the log, and on the way to the newest one."""
+        signed = []
         for path in self._listed("checkpoints/"):
             data = self._read(path, verdict="tree")
             if data is None:
@@ -2324,12 +2504,16 @@ class Verifier:
                     path == f"checkpoints/{kept.size}", "the file is named for another size", "size", found=kept.size
                 )
                 self._check_same_log(kept)
-                _require(bool(self._signed(kept, [*self.trusted, *self.known])), "no key of the log signed it")
+                signed.append((path, self._signed(kept)))
             except Bad as bad:
                 self.of["tree"].fail_as(bad, path=path)
                 continue
             self.kept[kept.size] = kept
             self.tree.roots[kept.size] = b""
+        tied = self._reached(self.trusted, proven=False)  # a key given after a rotation does not lead back
+        for path, signers in signed:
+            if tied.isdisjoint(signers):
+                self.of["tree"].fail("no trusted key signed it, nor one that signed together with it", path=path)
 
     def _check_same_log(self, other: Checkpoint) -> None:
         if self.checkpoint is not None and other.origin != self.checkpoint.origin:
@@ -2345,7 +2529,7 @@ class Verifier:
         try:
             checkpoint, receipt = read()
             self._check_same_log(checkpoint)
-            signers = self._signed(checkpoint, [*self.trusted, *self.known])
+            signers = self._signed(checkpoint)
             _require(bool(signers), "no key of this log signed it")
             if receipt is not None:
                 leaf = hash_leaf(receipt.body)
@@ -2356,9 +2540,17 @@ class Verifier:
             self.of["outside"].fail_as(bad, path=name)
             return
         self.tree.roots[checkpoint.size] = b""
-        self.outside.append((name, checkpoint, receipt))
+        self.outside.append(Brought(name, checkpoint, signers, receipt))
 
     # ------------------------------------------------------------ the log
+
+    def _widen_window(self) -> None:
+        """Where the events before the window are here as well, all is replayed and nothing taken on trust."""
+        numbers = range(self.window[0] // WIDTH + 1 if self.window[0] else 0)
+        paths = (path_of("tile/entries", n, min(WIDTH, (self.size or 0) - n * WIDTH)) for n in numbers)
+        if numbers and all(path in self.unseen for path in paths):
+            self.report.note("the events before the window are here: they were replayed, and opening.json was not used")
+            self.window = (0, self.window[1])
 
     def _open_window(self, journal: Journal) -> None:
         first = self.window[0]
@@ -2367,10 +2559,13 @@ class Verifier:
             journal.prev = ""
         if not first:
             return
-        data = self._read("opening.json", MAX_MANIFEST, "accounting")
+        data = self._read("opening.json", MAX_OPENING, "accounting") or b""
         try:
-            _require(data is not None, "a window needs the balances that it opens with")
-            opening, _ = parse_strict(data or b"")
+            _require(bool(data), "a window needs the balances that it opens with")
+            # Its rows have their length; what has many more values would only fill the memory.
+            right = data.count(b"{") <= 20 + len(data) // 24 and data.count(b",") <= 20 + len(data) // 6
+            _require(right and data.count(b"[") <= 20 + len(data) // 24, "it has too many values for its size")
+            opening, _ = parse_strict(data)
             self.book.read_opening(opening, first)
         except (Bad, ValueError, TypeError, KeyError, AttributeError) as error:
             self.book.partial, self.book.first = True, first
@@ -2382,7 +2577,7 @@ class Verifier:
 
     def _read_log(self, journal: Journal) -> None:
         """Tile by tile: events where there are any, and their hashes, which both must be the same."""
-        number = 0
+        number = missing = 0
         while self.size is None or number * WIDTH < self.size:
             first = number * WIDTH
             width = WIDTH if self.size is None else min(WIDTH, self.size - first)
@@ -2391,6 +2586,10 @@ class Verifier:
             bodies = self._bodies(number, width) if wanted else None
             if bodies is None and tile is None:
                 self.of["tree"].fail(f"the log breaks off: from event {first} on there is nothing", seq=first)
+                break
+            missing = missing + 1 if wanted and bodies is None and not self.closed else 0
+            if missing == MAX_MISSING and isinstance(self.source, Site):
+                self.tree.verdict.fail(f"stopped: {missing} bundles in a row are not there", seq=first)
                 break
             if bodies is not None:
                 self.starts.append((number, journal.time))
@@ -2444,6 +2643,7 @@ class Verifier:
 
     def _fetch(self, prefix: str, number: int, width: int, limit: int, verdict: str) -> tuple[bytes | None, int, str]:
         """A tile or bundle, how wide it is and where it was; a log may have kept only the full one of a partial."""
+        self._watch()
         path = path_of(prefix, number, width)
         for wide in (width, WIDTH) if width < WIDTH else (WIDTH,):
             place = path_of(prefix, number, wide)
@@ -2502,18 +2702,24 @@ class Verifier:
 
     # ------------------------------------------------------------ verdicts
 
-    def _judge_inside(self, journal: Journal) -> None:
+    def _judge_inside(self, journal: Journal, stated: tuple[int, int]) -> None:
         first, end = self.window[0], min(self.window[1], self.tree.size)
+        size = self.size if self.size is not None else self.tree.size
         self.report.facts = {
             "ledger": self.book.name,
             "origin": self.checkpoint.origin if self.checkpoint else "",
-            "size": self.size if self.size is not None else self.tree.size,
+            "size": size,
             "root": self.checkpoint.root.hex() if self.checkpoint else "",
-            "window": f"{first} to {max(end, first)}",
+            "window": f"{stated[0]} to {max(end, stated[0])}",
             "events": journal.events,
             "entries": self.book.entries,
         }
         names = ("bytes", "chain", "accounting")
+        if first or end < size:
+            trust = ", opening taken on trust" if first else ""
+            self.report.part = f"events {first} to {end - 1} of {size}{trust}"
+        if not journal.events and not self.closed:
+            self.closed = "there is no event to look at"
         if self.closed:
             for name in names:
                 self.of[name].detail = self.closed
@@ -2523,10 +2729,11 @@ class Verifier:
         for name in names:
             self.of[name].checked = True
         balances = sum(len(pocket) for pocket in self.book.pockets.values())
-        files = f", {len(self.manifest['files'])} files" if self.manifest else ""
+        files = f", {len(self.manifest['files'])} files" if self.manifest else "; no manifest: files were not compared"
         self.of["bytes"].detail = f"{journal.events} events{files}"
         self.of["chain"].detail = f"events {first} to {end - 1}" if end > first else "no events"
-        self.of["accounting"].detail = f"{self.book.entries} entries, {balances} balances"
+        part = f"; {self.report.part}" if self.report.part else ""
+        self.of["accounting"].detail = f"{self.book.entries} entries, {balances} balances{part}"
         for what, count in self.book.open.items():
             self.report.note(f"accounting left open: {what} ({count})")
 
@@ -2539,6 +2746,11 @@ class Verifier:
             verdict.fail("the root is not the one in the checkpoint", field="root", expected=expected, found=root.hex())
         for size, kept in self.kept.items():
             self._check_extends(verdict, f"checkpoints/{size}", kept)
+        for _, checkpoint, _, receipt in self.outside:  # a receipt may hold the event that a window leaves out
+            key = next_key(_event_of(receipt))
+            if receipt is not None and key is not None and self._agrees(checkpoint):
+                self.rotations.setdefault(key, receipt.seq)
+        self._judge_signature()
 
     def _check_extends(self, verdict: Verdict, name: str, older: Checkpoint) -> bool:
         """Whether this log, at the size of the other checkpoint, has its root."""
@@ -2554,25 +2766,35 @@ class Verifier:
         return True
 
     def _judge_outside(self) -> None:
-        verdict, shown = self.of["outside"], []
-        for name, checkpoint, receipt in self.outside:
+        verdict, shown, strange = self.of["outside"], [], []
+        for name, checkpoint, signers, receipt in self.outside:
             if not self._check_extends(verdict, name, checkpoint):
                 continue
             if receipt is not None and self.tree.leaves[receipt.seq] != hash_leaf(receipt.body):
                 verdict.fail("the event of the receipt is not in this log", path=name, seq=receipt.seq)
                 continue
-            if checkpoint.size:  # every log extends the empty one: that shows nothing
+            if not checkpoint.size:  # every log extends the empty one: that shows nothing
+                continue
+            # What comes after it counts only if whoever signed it, or the key's successor, signed that as well.
+            if self._reached(signers).isdisjoint(self.signers):
+                strange.append(name)
+            else:
                 shown.append(f"extends {name} ({checkpoint.size} events)")
-        if self.evidence.policy is not None:
-            shown += self._judge_quorum(self.evidence.policy)
+        policy = self.evidence.policy
+        if policy is not None:
+            shown += self._judge_quorum(policy)
+        verdict.checked = bool(shown)
+        if strange:
+            problem = "the newest checkpoint is not signed by the key of what you brought"
+            self.report.note(f"{problem}: {', '.join(strange)}")
+            shown = shown or [problem]
         if not shown and not verdict.count:
             inside = "not witnessed" if self.report.failed else "internally consistent, not witnessed"
-            why = (
-                "the policy asks for no witness" if self.evidence.policy else "give --policy, --checkpoint or --receipt"
-            )
-            verdict.detail = f"{inside}: {why}"
-            return
-        verdict.checked = bool(shown)
+            why = "give --policy, --checkpoint or --receipt"
+            if policy is not None:
+                asks = policy.quorum != "none"
+                why = "the log's own signature does not hold" if asks else "the policy asks for no witness"
+            shown = [f"{inside}: {why}"]
         verdict.detail = "; ".join(shown)
 
     def _judge_quorum(self, policy: Policy) -> list[str]:
@@ -2581,6 +2803,8 @@ class Verifier:
             return []
         if self.checkpoint is None:
             verdict.fail("there is no checkpoint that a witness could have cosigned", path="checkpoint")
+            return []
+        if not self.of["tree"].checked:  # valid under a policy is only what a log signed
             return []
         witnesses = list(policy.witnesses.values())
         try:
@@ -2606,12 +2830,15 @@ class Verifier:
             if data is None:
                 continue
             try:
-                statement = open_envelope(data, [*self.trusted, *self.known])
+                origin = self.checkpoint.origin if self.checkpoint else ""
+                tied = self._reached(self.trusted, proven=False)
+                keys = [key for key in (*self.trusted, *self.known) if key in tied and key.name == origin]
+                statement, signers = open_envelope(data, keys)
             except (Bad, ValueError, TypeError, KeyError, RecursionError) as error:
-                bad = error if isinstance(error, Bad) else Bad(f"it cannot be read: {type(error).__name__} {error}")
+                bad = error if isinstance(error, Bad) else Bad("it is no DSSE envelope with a statement")
                 self.of["attestation"].fail_as(bad, path=path)
                 continue
-            self.statements.append((path, statement))
+            self.statements.append((path, statement, signers))
 
     def _judge_statements(self, journal: Journal) -> None:
         verdict = self.of["attestation"]
@@ -2621,7 +2848,15 @@ class Verifier:
         if self.closed:
             verdict.detail = self.closed
             return
-        for path, statement in self.statements:
+        reached, before = self._reached(self.trusted), 0
+        names: set[str] = set()
+        for path, statement, signers in self.statements:
+            ours = [key.name for key in signers if key in reached]
+            if not ours:
+                before += 1
+                self.report.note(f"{path} was not checked: the trusted key does not lead to the one that signed it")
+                continue
+            names.update(ours)
             size = statement["size"]
             if not self.window[0] < size <= self.tree.size:
                 verdict.fail("it is about events that are not here", path=path, field="size", found=size)
@@ -2636,12 +2871,28 @@ class Verifier:
                     verdict.fail(
                         "the events come to another sum", expected=right, found=stated.get(asset, "0"), **place
                     )
-        verdict.checked = True
-        verdict.detail = f"{len(self.statements)} signed, liabilities recomputed from the events"
+        verdict.checked = bool(names)
+        verdict.detail = f"{len(self.statements) - before} of {len(self.statements)} are signed by a trusted key"
+        if names:
+            verdict.detail += (
+                f" ({', '.join(sorted(names))}): liabilities recomputed from the events, reserves not checked"
+            )
 
 
 def hash_empty() -> bytes:
     return hashlib.sha256(b"").digest()
+
+
+def key_text(key: Key) -> str:
+    return f"{key.name}+{key.id.hex()}+{base64.b64encode(bytes([key.type]) + key.key).decode()}"
+
+
+def _event_of(receipt: Receipt | None) -> Event:
+    try:
+        event, failures = parse_event(receipt.body if receipt else b"{}")
+    except Bad:
+        return {}
+    return {} if failures or check_fields(event) else event
 
 
 def _opened(receipt: Receipt) -> tuple[Checkpoint, Receipt]:
@@ -2662,6 +2913,7 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
     _require(
         right and 0 <= window["first"] <= window["end"] <= size, "it is no window of the log", "window", found=window
     )
+    _require(window["first"] < window["end"] or not size, "it is empty, and the log is not", "window", found=window)
     for path, digest in manifest["files"].items():
         right = isinstance(digest, str) and _HASH.fullmatch(digest) is not None and _is_inside(path)
         _require(right, "it is no path with its SHA-256", "files", found=path)
@@ -2670,9 +2922,9 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
 ATTESTATION = "application/vnd.tallystick.attestation.v1+json"
 
 
-def open_envelope(data: bytes, keys: Iterable[Key]) -> dict[str, Any]:
-    """The statement in a DSSE envelope that one of these keys signed. Raises Bad."""
-    envelope = _DECODER.decode(data.decode())
+def open_envelope(data: bytes, keys: Iterable[Key]) -> tuple[dict[str, Any], list[Key]]:
+    """The statement in a DSSE envelope, and which of these keys signed it: one at least. Raises Bad."""
+    envelope = json.loads(data.decode(), object_pairs_hook=_without_twins)
     _require(isinstance(envelope, dict), "it is no DSSE envelope")
     _require(isinstance(envelope.get("payloadType"), str), "it is no DSSE envelope", "payloadType")
     payload, kind = _base64(envelope["payload"], "the payload"), envelope["payloadType"]
@@ -2680,8 +2932,8 @@ def open_envelope(data: bytes, keys: Iterable[Key]) -> dict[str, Any]:
     head = f"DSSEv1 {len(kind.encode())} {kind} {len(payload)} ".encode()
     signatures = [_base64(signature["sig"], "a signature") for signature in envelope["signatures"][:16]]
     logs = [key for key in dict.fromkeys(keys) if key.type == ED25519][:16]
-    right = any(check_ed25519(key.key, head + payload, signature) for key in logs for signature in signatures)
-    _require(right, "no key of the log signed it", "signatures")
+    signers = [key for key in logs if any(check_ed25519(key.key, head + payload, one) for one in signatures)]
+    _require(bool(signers), "no trusted key of the log signed it", "signatures")
     statement, failures = parse_strict(payload)
     _require(not failures, "the statement is not in canonical form", "payload")
     for name, type_ in (("ledger", str), ("size", int), ("liabilities", dict)):
@@ -2689,11 +2941,20 @@ def open_envelope(data: bytes, keys: Iterable[Key]) -> dict[str, Any]:
     for asset, amount in statement["liabilities"].items():
         right = isinstance(amount, str) and re.fullmatch("0|[1-9][0-9]{0,37}", amount) is not None
         _require(right, "it is no amount", f"liabilities.{asset}", found=amount)
-    return statement
+    return statement, signers
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    _require(len(found) == len(pairs), "a key stands twice in it")
+    return found
 
 
 def verify(source: Source, name: str, evidence: Evidence | None = None) -> Report:
-    """Verify a bundle or published log. Raises Usage if there is none."""
+    """Verify a bundle or published log. Raises Usage if there is none.
+
+    What comes from outside is read by its bytes: that they do not lie in the bundle itself is for the caller to see to.
+    """
     verifier = Verifier(source, name, evidence or Evidence())
     try:
         return verifier.run()
@@ -2701,8 +2962,10 @@ def verify(source: Source, name: str, evidence: Evidence | None = None) -> Repor
         raise
     except Exception as error:
         # A bundle comes from anyone: whatever was not foreseen in reading it counts against it, and is no crash.
-        problem = f"unexpected: the bundle could not be read to its end ({type(error).__name__}: {error})"
-        verifier.of["bytes"].fail(problem)
+        known = str(error) if isinstance(error, Late) else f"unexpected: the bundle: {type(error).__name__}: {error}"
+        for verdict in verifier.of.values():
+            verdict.checked, verdict.detail = False, ""
+        verifier.of["bytes"].fail(f"it could not be read to its end: {known}")
         return verifier.report
 
 
@@ -2718,9 +2981,14 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--policy", metavar="FILE", help="a tlog-policy: the witnesses that you trust")
     parser.add_argument("--checkpoint", action="append", default=[], metavar="FILE", help="seen of this log before")
     parser.add_argument("--receipt", action="append", default=[], metavar="FILE", help="a receipt (.tlog-proof)")
-    parser.add_argument("--token", default="", help="a bearer token, for a URL")
+    parser.add_argument("--token-file", metavar="FILE", help=f"holds a bearer token, for a URL; or set {TOKEN}")
+    parser.add_argument("--deadline", type=float, metavar="SECONDS", help="for all of it; a URL has an hour, 0: no end")
+    parser.add_argument("--require", default="", metavar="VERDICT,...", help="exit with 1 if one was not checked")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser.parse_args(arguments)
+
+
+TOKEN = "TALLYSTICK_TOKEN"
 
 
 def _file(path: str) -> bytes:
@@ -2736,40 +3004,68 @@ def _file(path: str) -> bytes:
 
 def _evidence(options: argparse.Namespace) -> Evidence:
     evidence = Evidence()
+
+    def counts(path: str, why: str = "so it does not count as brought") -> bool:
+        inside = os.path.realpath(path).startswith(os.path.join(os.path.realpath(options.source), ""))
+        if inside:
+            evidence.notes.append(f"{path} comes from the bundle itself, {why}")
+        return not inside
+
     try:
         for given in options.key:
-            text = given if given.count("+") >= 2 else _text_of(_file(given), given)
-            evidence.keys += [parse_key(line) for line in text.split("\n") if line]
+            plain = given.count("+") >= 2 and not os.path.exists(given)
+            if plain or counts(given):
+                text = given if plain else _text_of(_file(given), given)
+                evidence.keys += [parse_key(line) for line in text.split("\n") if line]
         if options.policy:
+            counts(options.policy, "so the operator chose its witnesses: it is for you to know them")
             evidence.policy = parse_policy(_file(options.policy))
     except Bad as bad:
         raise Usage(str(bad)) from None
-    evidence.checkpoints = [(path, _file(path)) for path in options.checkpoint]
-    evidence.receipts = [(path, _file(path)) for path in options.receipt]
+    evidence.checkpoints = [(path, _file(path)) for path in options.checkpoint if counts(path)]
+    evidence.receipts = [(path, _file(path)) for path in options.receipt if counts(path)]
+    evidence.seconds = options.deadline if options.deadline is not None else TOTAL_SECONDS * _is_url(options.source)
     return evidence
 
 
-def _source(options: argparse.Namespace) -> Source:
+def _is_url(source: str) -> bool:
+    return re.match("https?://", source) is not None
+
+
+def _source(options: argparse.Namespace) -> tuple[Source, str]:
+    """Where to read, and its name without what is secret in it."""
     name = options.source
-    if re.match("https?://", name):
-        return Site(name, options.token)
+    if _is_url(name):
+        token = os.environ.get(TOKEN, "")
+        if options.token_file:
+            token = _text_of(_file(options.token_file), options.token_file).strip()
+        return Site(name, token), re.sub("//[^/?#]*@", "//***@", name)
     if not os.path.isdir(name):
         raise Usage(f"{name} is no directory")
-    return Folder(name)
+    return Folder(name), name
+
+
+def _required(options: argparse.Namespace) -> list[str]:
+    names = [name for name in options.require.split(",") if name]
+    if not set(names) <= set(VERDICTS):
+        raise Usage(f"--require takes names of verdicts: {', '.join(VERDICTS)}")
+    return names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _arguments(arguments)
     try:
-        report = verify(_source(options), options.source, _evidence(options))
-    except Usage as error:
+        required = _required(options)
+        report = verify(*_source(options), _evidence(options))
+        report.required = required
+    except (Usage, Bad) as error:
         print(f"verify.py: {_plain(str(error))}", file=sys.stderr)
         return 2
     try:
         print(json.dumps(report.as_json(), indent=2) if options.json else report.as_text(), flush=True)
     except BrokenPipeError:  # whoever reads has read enough; the exit code still tells
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1 if report.failed else 0
+    return 1 if report.failed or report.lacking else 0
 
 
 if __name__ == "__main__":

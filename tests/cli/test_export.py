@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import tallystick
+from tallystick import verify
 from tests.cli.conftest import Tally
 from tests.evidence.bundle_support import files_of
 
@@ -32,7 +34,7 @@ def home(tally: Tally) -> str:
 
 
 def key_of(tally: Tally) -> str:
-    return str(tally.json("log", "key", "--home", home(tally))["keys"][-1])
+    return str(tally.json("log", "status", "--home", home(tally))["key"])
 
 
 def place(tally: Tally, name: str = "bundle") -> str:
@@ -42,7 +44,9 @@ def place(tally: Tally, name: str = "bundle") -> str:
 def test_what_is_exported_is_verified(logged: Tally):
     said = logged("export", place(logged), "--home", home(logged))
     assert said.startswith("exported 7 events (all of 7), ")
-    assert f"python {place(logged)}/spec/verify.py {place(logged)}" in said
+    assert f"check it with: tally verify bundle {place(logged)} --key KEY" in said
+    assert hashlib.sha256(Path(verify.__file__).read_bytes()).hexdigest() in said
+    assert f"python {place(logged)}" not in said
     told = logged("verify", "bundle", place(logged), "--key", key_of(logged))
     assert f"{place(logged)}: internally consistent, not witnessed" in told
     report = logged.json("verify", "bundle", place(logged))
@@ -89,7 +93,9 @@ def test_a_bundle_on_a_web_server_is_verified_there(logged: Tally):
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=place(logged))) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        report = logged.json("verify", "bundle", f"http://127.0.0.1:{server.server_port}", "--token", "any")
+        token = logged.write("token", "any")
+        words = ("--token-file", token, "--deadline", "60", "--require", "accounting")
+        report = logged.json("verify", "bundle", f"http://127.0.0.1:{server.server_port}", *words)
         server.shutdown()
     assert (report["ok"], report["window"]) == (True, "2 to 7")
 
@@ -100,6 +106,12 @@ def test_a_bundle_that_does_not_hold_is_exit_code_1(logged: Tally):
     entries.write_bytes(entries.read_bytes().replace(b'"150"', b'"151"', 1))
     result = logged.run("verify", "bundle", place(logged))
     assert (result.exit_code, "does not hold" in result.stdout) == (1, True)
+
+
+def test_what_is_required_and_was_not_checked_is_exit_code_1(logged: Tally):
+    logged("export", place(logged), "--home", home(logged))
+    assert logged.run("verify", "bundle", place(logged), "--require", "bytes,tree").exit_code == 0
+    assert logged.run("verify", "bundle", place(logged), "--require", "outside").exit_code == 1
 
 
 def test_something_that_is_no_bundle_is_wrong_usage(logged: Tally):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import gzip
 import json
 import subprocess
@@ -16,7 +17,8 @@ from typing import Any
 import pytest
 
 from tallystick import verify
-from tests.verify.bundles import VKEY, WITNESS, checkpoint_of, cosigned, receipt_of
+from tallystick.journal.checkpoints import Checkpoint, sign_checkpoint
+from tests.verify.bundles import KEY, ORIGIN, OTHER_KEY, VKEY, WITNESS, checkpoint_of, cosigned, receipt_of
 from tests.verify.conftest import Write
 
 SCRIPT = Path(verify.__file__)
@@ -25,6 +27,7 @@ SCRIPT = Path(verify.__file__)
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.delenv(verify.TOKEN, raising=False)
 
 
 def test_it_imports_nothing_but_the_standard_library():
@@ -99,14 +102,31 @@ Serve = Callable[..., str]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Serves a folder; ``token`` closes the entry bundles, ``zipped`` compresses everything."""
+    """Serves a folder; ``token`` closes the entry bundles, ``zipped`` compresses all; ``endless`` has more tiles."""
     servers = []
 
-    def start(folder: Path, *, token: str = "", zipped: bool = False, moved: bool = False) -> str:
+    def start(
+        folder: Path,
+        *,
+        token: str = "",
+        basic: str = "",
+        zipped: bool = False,
+        moved: bool = False,
+        endless: bool = False,
+        asked: list[str] | None = None,
+    ) -> str:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 file = folder / self.path.lstrip("/")
-                closed = token and "entries" in self.path and self.headers["Authorization"] != f"Bearer {token}"
+                if asked is not None:
+                    asked.append(self.path)
+                if endless and self.path.startswith("/tile/") and not file.is_file():
+                    file = folder / "tile/0/000" if self.path.startswith("/tile/0") else folder / "none"
+                    if self.path.startswith("/tile/entries/002"):
+                        file = folder / "tile/entries/001"
+                said = self.headers["Authorization"]
+                closed = token and "entries" in self.path and said != f"Bearer {token}"
+                closed = closed or (basic and said != f"Basic {base64.b64encode(basic.encode()).decode()}")
                 if moved:
                     self.send_response(302)
                     self.send_header("Location", f"/other{self.path}")
@@ -154,25 +174,122 @@ def test_a_published_log_that_has_grown_past_its_partial_tiles_is_read(write: Wr
 
 
 def test_events_behind_a_token_are_not_checked_without_it(
-    write: Write, serve: Serve, trade: list[bytes], capsys: pytest.CaptureFixture[str]
+    write: Write,
+    serve: Serve,
+    trade: list[bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
     folder = write(trade)
     (folder / "manifest.json").unlink()
     url = serve(folder, token="secret")
+    (tmp_path / "token").write_text("secret\n")
     assert verify.main([url, "--key", VKEY, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     words = {name: verdict["verdict"] for name, verdict in report["verdicts"].items()}
     assert words["tree"] == "passed"
     assert [words[name] for name in ("bytes", "chain", "accounting")] == ["not checked"] * 3
     assert "not checked: bytes, chain, accounting" in report["conclusion"]
-    assert verify.main([url, "--key", VKEY, "--token", "secret", "--json"]) == 0
+    assert verify.main([url, "--key", VKEY, "--require", "tree,accounting"]) == 1
+    assert "not checked: bytes, chain, accounting" in capsys.readouterr().out
+    assert verify.main([url, "--key", VKEY, "--token-file", str(tmp_path / "token"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["verdicts"]["accounting"]["verdict"] == "passed"
+    monkeypatch.setenv(verify.TOKEN, "secret")
+    assert verify.main([url, "--key", VKEY, "--require", "tree,accounting"]) == 0
 
 
-def test_redirects_are_not_followed_with_a_token(write: Write, serve: Serve, journey: list[bytes]):
-    url = serve(write(journey), moved=True)
-    assert verify.main([url, "--key", VKEY, "--token", "secret"]) == 1
+def test_redirects_are_not_followed_with_a_token(
+    write: Write, serve: Serve, journey: list[bytes], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(verify.TOKEN, "secret")
+    assert verify.main([serve(write(journey), moved=True), "--key", VKEY]) == 1
+
+
+def test_a_password_in_the_url_is_sent_and_not_shown(
+    write: Write, serve: Serve, journey: list[bytes], capsys: pytest.CaptureFixture[str]
+):
+    url = serve(write(journey), basic="me:secret").replace("//", "//me:secret@")
+    assert verify.main([url, "--key", VKEY, "--require", "accounting"]) == 0
+    assert verify.main([url.replace("secret", "secre7"), "--key", VKEY]) == 1
+    said = capsys.readouterr()
+    assert "//***@127.0.0.1" in said.out
+    assert "secre" not in said.out + said.err
+
+
+def test_a_server_that_no_trusted_key_speaks_for_is_asked_for_no_tile(
+    write: Write, serve: Serve, trade: list[bytes], capsys: pytest.CaptureFixture[str]
+):
+    asked: list[str] = []
+    folder = write(trade, key=OTHER_KEY)
+    assert verify.main([serve(folder, asked=asked), "--key", VKEY]) == 1
+    assert asked
+    assert not [path for path in asked if "/tile/" in path]
+    assert "nothing was read" in capsys.readouterr().out
+    (folder / "log.vkey").unlink()
+    (folder / "manifest.json").unlink()
+    assert verify.main([serve(folder, asked=asked), "--require", "tree"]) == 1
+    assert not [path for path in asked if "/tile/" in path]
+
+
+def test_a_server_that_has_no_bundles_is_not_asked_without_end(write: Write, serve: Serve, trade: list[bytes]):
+    folder = write(trade)
+    (folder / "manifest.json").unlink()
+    (folder / "checkpoint").write_bytes(sign_checkpoint(Checkpoint(ORIGIN, 2**62, bytes(32)), KEY))
+    asked: list[str] = []
+    assert verify.main([serve(folder, asked=asked, endless=True), "--key", VKEY]) == 1
+    assert len([path for path in asked if "/entries/" in path]) == 3 + verify.MAX_MISSING
+
+
+def test_there_is_an_end_to_all_of_it(
+    write: Write, serve: Serve, trade: list[bytes], capsys: pytest.CaptureFixture[str]
+):
+    url = serve(write(trade))
+    assert verify.main([url, "--key", VKEY, "--deadline", "0.000001"]) == 1
+    assert "0 seconds in all (see --deadline)" in capsys.readouterr().out
+    assert verify.main([url, "--key", VKEY, "--deadline", "0"]) == 0
+
+
+def test_a_manifest_that_would_only_fill_the_memory_is_not_decoded(
+    write: Write, serve: Serve, journey: list[bytes], monkeypatch: pytest.MonkeyPatch
+):
+    folder = write(journey)
+    monkeypatch.setattr(verify, "parse_strict", None)  # to call it would be a failure of another kind
+    for rest in (b"{}," * 100_000, b'"a":"",' * 100_000, b"[[]," * 100_000):
+        (folder / "manifest.json").write_bytes(b'{"files":' + rest)
+        report = verify.verify(verify.Site(serve(folder, zipped=True)), "x")
+        assert "it holds other things" in report.verdicts["bytes"].failures[0].problem
+    large = b" " * (verify.MAX_MANIFEST + 1)
+    (folder / "manifest.json").write_bytes(large)
+    report = verify.verify(verify.Site(serve(folder, zipped=True)), "x")
+    assert "larger than" in report.verdicts["bytes"].failures[0].problem
+
+
+def test_what_lies_in_the_bundle_does_not_count_as_brought(
+    write: Write, trade: list[bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = write(trade, kept=(300,), files={"policy": b"quorum none\n"})
+    (tmp_path / "link").symlink_to(folder)
+    given = ["--checkpoint", f"{tmp_path}/link/checkpoints/300", "--key", f"{folder}/log.vkey"]
+    assert verify.main([str(folder), *given, "--policy", f"{folder}/policy", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["verdicts"]["outside"]["verdict"] == "not checked"
+    assert "a key that came from the bundle itself" in report["verdicts"]["tree"]["detail"]
+    assert len([note for note in report["notes"] if "does not count as brought" in note]) == 2
+    assert any("the operator chose its witnesses" in note for note in report["notes"])
+    (tmp_path / "saved").write_bytes((folder / "checkpoints/300").read_bytes())
+    assert verify.main([str(folder), "--checkpoint", str(tmp_path / "saved"), "--require", "outside,tree"]) == 0
+
+
+def test_what_is_required_must_be_checked(write: Write, trade: list[bytes], capsys: pytest.CaptureFixture[str]):
+    folder = str(write(trade))
+    assert verify.main([folder, "--require", "bytes,chain,tree,accounting"]) == 0
+    assert verify.main([folder, "--require", "bytes,outside", "--json"]) == 1
+    said = capsys.readouterr().out
+    assert '"ok": false' in said
+    assert "nothing wrong was found, but not checked: outside" in said
+    assert verify.main([folder, "--require", "nonsense"]) == 2
 
 
 def test_a_server_that_is_not_there_is_a_failure_and_no_crash():

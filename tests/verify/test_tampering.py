@@ -215,6 +215,28 @@ def test_a_payment_that_is_back_dated_to_before_the_money_came_is_found(write: W
     assert not any("left open" in note for note in judged(write(trade))["notes"])
 
 
+def _link_more(folder: Path) -> None:
+    (folder / "more").symlink_to("/")
+
+
+@pytest.mark.parametrize("tile", ["tile/0/000.p/3", "tile/entries/002", "tile/entries/9", "tile/2/000.p/1"])
+def test_a_tile_that_the_log_does_not_have_fails_though_the_manifest_names_it(
+    write: Write, trade: list[bytes], tile: str
+):
+    report = judged(write(trade, files={tile: bytes(96)}))
+    assert [failure["path"] for failure in failures(report, "bytes")] == [tile]
+
+
+def test_a_link_fails_without_a_manifest_too(write: Write, trade: list[bytes]):
+    folder = write(trade)
+    (folder / "manifest.json").unlink()
+    report = judged(folder)
+    assert report["ok"]
+    assert "no manifest: files were not compared" in report["verdicts"]["bytes"]["detail"]
+    _link_more(folder)
+    assert [failure["path"] for failure in failures(judged(folder), "bytes")] == ["more"]
+
+
 SABOTAGE: dict[str, Callable[[Path], object]] = {
     "a file that is missing": lambda folder: (folder / "tile/entries/001").unlink(),
     "a hash tile that is missing": lambda folder: (folder / "tile/0/001").unlink(),
@@ -222,6 +244,7 @@ SABOTAGE: dict[str, Callable[[Path], object]] = {
     "a key that is missing": lambda folder: (folder / "log.vkey").unlink(),
     "a file that nobody named": lambda folder: (folder / "more.txt").write_bytes(b"x"),
     "a link": _link,
+    "a link to a folder": _link_more,
     "a manifest that is no longer canonical": lambda folder: _respace(folder / "manifest.json"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,9 +43,10 @@ def export_bundle(
 ) -> None:
     """Write a bundle that anyone can check alone into FOLDER, which is new or empty.
 
-    It holds the log's events and hashes, checkpoints and keys, the format's description and the verifier: who gets it
-    runs `python spec/verify.py .` in it, without Tallystick. With --from and --to it holds a part of the events, behind
-    the balances that it opens with. News are signed first, unless another process is writing to the ledger.
+    It holds the log's events and hashes, checkpoints and keys, the format's description and the verifier. Who gets it
+    checks it with `tally verify bundle`, or with a verify.py from elsewhere than you, whose SHA-256 is told here; not
+    with the one in the bundle. With --from and --to it holds a part of the events, behind the balances that it opens
+    with. News are signed first, unless another process is writing to the ledger.
 
     \b
       tally export bundle/
@@ -73,7 +75,9 @@ def export_bundle(
     else:
         what = "all" if (done.first, done.end) == (0, done.size) else f"{done.first:,} to {done.end - 1:,}"
         click.echo(f"exported {done.end - done.first:,} events ({what} of {done.size:,}), {done.files:,} files")
-        click.echo(f"check it with: python {folder / 'spec' / 'verify.py'} {folder}")
+        digest = hashlib.sha256((folder / "spec" / "verify.py").read_bytes()).hexdigest()
+        click.echo(f"its verify.py has the SHA-256 {digest}: who checks takes it from elsewhere, and compares")
+        click.echo(f"check it with: tally verify bundle {folder} --key KEY, where KEY did not come with the bundle")
 
 
 @click.command("bundle", cls=Command)
@@ -82,7 +86,9 @@ def export_bundle(
 @click.option("--policy", metavar="FILE", help="A tlog-policy: the witnesses that you trust.")
 @click.option("--checkpoint", "checkpoints", multiple=True, metavar="FILE", help="Seen of this log before.")
 @click.option("--receipt", "receipts", multiple=True, metavar="FILE", help="A receipt (.tlog-proof).")
-@click.option("--token", metavar="TOKEN", help="A bearer token, for a URL.")
+@click.option("--token-file", metavar="FILE", help="Holds a bearer token, for a URL; or set TALLYSTICK_TOKEN.")
+@click.option("--deadline", type=float, metavar="SECONDS", help="For all of it.  [a URL: an hour]")
+@click.option("--require", metavar="VERDICT,...", help="Exit with 1 if one of these was not checked.")
 @pass_session
 def verify_bundle(
     session: Session,
@@ -91,18 +97,23 @@ def verify_bundle(
     policy: str | None,
     checkpoints: tuple[str, ...],
     receipts: tuple[str, ...],
-    token: str | None,
+    token_file: str | None,
+    deadline: float | None,
+    require: str | None,
 ) -> None:
-    """Check an export bundle, or a published log at a URL, with the verifier that goes with every bundle.
+    """Check an export bundle, or a published log at a URL, with the verifier of this installation.
 
     Six verdicts: bytes, chain, tree, outside, accounting, attestation. Give the log's key, and what you have of the log
-    from elsewhere: without, it can only be said that the bundle agrees with itself. Exit code 1 if something is wrong.
+    from elsewhere: without, it can only be said that the bundle agrees with itself. What lies in the bundle itself does
+    not count as brought. Exit code 1 if something is wrong, or was not checked though --require names it.
     """
     from tallystick import verify
 
+    given: list[tuple[str, tuple[str | None, ...]]]
     given = [("key", keys), ("checkpoint", checkpoints), ("receipt", receipts)]
-    given += [("policy", (policy,) if policy else ()), ("token", (token,) if token else ())]
-    words = [f"--{name}={value}" for name, values in given for value in values]
+    given += [("policy", (policy,)), ("token-file", (token_file,)), ("require", (require,))]
+    given += [("deadline", (None if deadline is None else str(deadline),))]
+    words = [f"--{name}={value}" for name, values in given for value in values if value]
     code = verify.main([*words, *(["--json"] if session.json else []), "--", source])
     if code == EXIT_USAGE:
         click.get_current_context().exit(EXIT_USAGE)
