@@ -191,8 +191,8 @@ class Store(Protocol):
     ) -> AbstractContextManager[Claim]:
         """Keep all others from appending, and say what they did since ``known``; at the end it is one commit.
 
-        ``number_of`` saves to ask for what is known already. Only a shared store does this. Raises HeadMoved if all must
-        be decided anew, as in another ``epoch``.
+        ``number_of`` saves to ask for what is known already. Only a shared store does this. Raises HeadMoved if all
+        must be decided anew, as in another ``epoch``.
         """
 
     def within(self, connection: Any) -> Joined:
