@@ -409,7 +409,7 @@ class LogNotFound(Fault):
 
 
 class LogForked(Fault):
-    """{origin} does not extend what was published: {problem}. Nothing was signed"""
+    """{origin} does not extend what was published: {problem}"""
 
     code = "log_forked"
 

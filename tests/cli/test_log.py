@@ -89,6 +89,15 @@ def _wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def _forked_status(tally: Tally) -> dict[str, Any]:
+    """What is said of a log that does not extend what was signed."""
+    done = tally.run("log", "status", "--json")
+    facts: dict[str, Any] = json.loads(done.stdout)
+    assert (done.exit_code, bool(facts["forked"])) == (1, True)
+    assert "forked" in tally.run("log", "status").stdout
+    return facts
+
+
 def _policy(tally: Tally, url: str = "", *, log: bool = True) -> str:
     """The file of a policy: the log, and one witness that is asked at ``url`` and must have cosigned."""
     known = f"log {_key(tally)}\n" if log else ""
@@ -110,7 +119,7 @@ def test_a_log_is_begun_on_either_store(tally: Tally, monkeypatch: pytest.Monkey
     assert _size(tally.json("log", "checkpoint")["checkpoint"]) == 3
     _pay(tally, "k1")
     assert tally.json("log", "status") == {**begun, "events": 4}
-    assert tally.json("log", "key") == {"keys": [begun["key"]]}
+    assert tally.json("log", "key") == {"key": begun["key"], "retired": []}
     assert tally("log", "key") == begun["key"] + "\n"
     assert tally.json("replay")["ok"]
 
@@ -193,6 +202,7 @@ def test_a_home_that_cannot_be_made_is_said_without_a_traceback(file: Tally) -> 
     file.write("plain", "a file, and no folder")
     error = file.refused("log", "init", "--origin", ORIGIN, "--home", str(file.folder / "plain" / "home"), code=3)
     assert (error["code"], error["retryable"]) == ("unavailable", True)
+    assert "posted" not in error["advice"]
     assert len(file.lines("events")) == 2
 
 
@@ -215,7 +225,7 @@ def test_a_checkpoint_is_written_as_a_note_and_covers_what_is_new(logged: Tally)
     _pay(logged, "k1")
     note = logged("log", "checkpoint").encode()
     assert open_checkpoint(note, [VerifierKey.parse(_key(logged))], ORIGIN)[0].size == 4
-    assert logged.json("log", "checkpoint") == {"checkpoint": note.decode(), "quorum_met": None}
+    assert logged.json("log", "checkpoint") == {"checkpoint": note.decode(), "quorum_met": None, "witnesses": []}
     assert (_home(logged) / "checkpoint").read_bytes() == note
 
 
@@ -231,8 +241,8 @@ def test_a_ledger_that_was_taken_back_is_not_signed_and_neither_when_it_has_grow
     for number in range(5):
         error = logged.refused("log", "checkpoint", code=3)
         assert error["code"] == "log_forked"
-        assert "Nothing was signed" in error["message"]
-        assert logged.json("log", "status")["signed"] == 3
+        assert "nothing was signed" in error["message"]
+        assert _forked_status(logged)["signed"] == 3
         _pay(logged, f"another {number}")
     assert (_home(logged) / "checkpoint").read_bytes() == newest
     assert logged.refused("log", "adopt", code=3)["code"] == "log_forked"
@@ -280,16 +290,86 @@ def test_a_policy_that_is_none_is_wrong_usage(logged: Tally, text: str | None) -
 
 
 def test_a_witness_does_not_follow_a_ledger_that_was_taken_back_with_its_home(logged: Tally, witness: str) -> None:
-    shutil.copytree(logged.folder, logged.folder.with_name("older"), ignore=shutil.ignore_patterns("witness*"))
+    shutil.copytree(logged.folder, logged.folder / "older", ignore=shutil.ignore_patterns("witness*", "older"))
     _pay(logged, "k1")
     _pay(logged, "k2")
     policy = _policy(logged, witness)
     assert logged.json("log", "checkpoint", "--policy", policy)["quorum_met"] is True
-    older = Tally(logged.folder.with_name("older"), str(logged.folder.with_name("older") / "ledger.db"))
-    for number in range(4):
-        _pay(older, f"another {number}")  # smaller than what the witness saw, as large, and larger
-        done = older.run("log", "checkpoint", "--policy", policy, "--json")
-        assert (done.exit_code, json.loads(done.stdout)["quorum_met"]) == (1, False)
+    place = logged.folder / "published"
+    for number in range(4):  # smaller than what the witness saw, as large, and larger
+        folder = logged.folder / f"older {number}"
+        shutil.copytree(logged.folder / "older", folder)
+        older = Tally(folder, str(folder / "ledger.db"))
+        for payment in range(number + 1):
+            _pay(older, f"another {payment}")
+        words = ("log", "keep", "--publish", str(place)) if number == 2 else ("log", "checkpoint")
+        done = older.run(*words, "--policy", policy, "--json")
+        assert done.exit_code == 3
+        assert f"the witness {WITNESS.name} shows it" in done.stderr
+        for words in (("log", "checkpoint"), ("receipt", _pay(older, "more"))):  # and so it stays, without the witness
+            assert older.refused(*words, code=3)["code"] == "log_forked"
+        assert _forked_status(older)["forked"].startswith(f"the witness {WITNESS.name} shows it")
+        (_home(older) / "forked").unlink()
+        assert older.run("log", "checkpoint").exit_code == 0
+    assert not place.exists()
+
+
+def test_a_database_and_a_home_taken_back_together_are_not_signed_if_the_home_knows_where_it_is_published(
+    file: Tally,
+) -> None:
+    place = file.folder / "published"
+    file("log", "init", "--origin", ORIGIN, "--publish", str(place))
+    older = file.folder / "older"
+    shutil.copytree(file.folder, older, ignore=shutil.ignore_patterns("older"))
+    _pay(file, "k1")
+    file("log", "checkpoint")
+    file("log", "publish", str(place))
+    forked = Tally(older, str(older / "ledger.db"))
+    transaction = _pay(forked, "another")
+    assert forked.refused("receipt", transaction, code=3)["code"] == "log_forked"
+    error = forked.refused("log", "checkpoint", code=3)
+    assert error["code"] == "log_forked"
+    assert _size((_home(forked) / "checkpoint").read_bytes()) == 3
+    shutil.rmtree(place)
+    assert forked.refused("log", "checkpoint", code=3)["code"] == "log_forked"
+    _forked_status(forked)
+
+
+def test_the_first_place_is_remembered_and_another_only_on_request(logged: Tally) -> None:
+    first, second = str(logged.folder / "one"), str(logged.folder / "two")
+    for place in (first, second):
+        logged("log", "publish", place)
+        assert LogHome(_home(logged)).settings.publication == first
+    logged("log", "init", "--origin", ORIGIN, "--publish", second)
+    assert LogHome(_home(logged)).settings.publication == second
+
+
+def test_a_policy_that_was_named_once_is_asked_ever_after(logged: Tally, witness: str) -> None:
+    logged("log", "init", "--origin", ORIGIN, "--policy", _policy(logged, witness))
+    assert logged.json("log", "checkpoint")["quorum_met"] is True
+
+
+@pytest.mark.parametrize("command", ["publish", "keep", "serve", "init", "entries"])
+def test_the_home_is_no_place_to_publish(logged: Tally, command: str) -> None:
+    home = str(_home(logged))
+    words = {
+        "publish": ("publish", home),
+        "keep": ("keep", "--publish", home),
+        "serve": ("serve", home),
+        "init": ("init", "--origin", ORIGIN, "--publish", home),
+        "entries": ("publish", "published", "--entries", home),
+    }[command]
+    assert "home of a log" in logged.refused("log", *words)["message"]
+    assert not (_home(logged) / "tile").exists()
+
+
+def test_a_witness_that_does_not_cosign_is_named_with_its_reason(logged: Tally) -> None:
+    policy = _policy(logged, "http://127.0.0.1:1")
+    (one,) = json.loads(logged.run("log", "checkpoint", "--policy", policy, "--json").stdout)["witnesses"]
+    assert (one["name"], one["cosigned"]) == (WITNESS.name, False)
+    assert "refused" in one["reason"]
+    done = logged.run("log", "checkpoint", "--policy", policy)
+    assert done.stderr.startswith(f"not cosigned by {WITNESS.name}: ")
 
 
 def test_a_witness_is_run_from_the_command_line(logged: Tally) -> None:
@@ -497,7 +577,10 @@ def test_after_a_rotation_old_receipts_hold_and_new_ones_need_the_new_key(logged
     before = logged.write("before", logged("receipt", "main/1"))
     rotated = logged.json("log", "rotate")
     assert rotated["key"] != old
-    assert logged.json("log", "key") == {"keys": [old, rotated["key"]]}
+    assert logged.json("log", "key") == {"key": rotated["key"], "retired": [old]}
+    assert logged("log", "key") == rotated["key"] + "\n"
+    assert logged("log", "key", "--all").splitlines() == [old, rotated["key"]]
+    assert logged("log", "status").splitlines()[-1].split() == ["retired", "key", old]
     both = rotated["checkpoint"].encode()
     for key in (old, rotated["key"]):
         assert open_checkpoint(both, [VerifierKey.parse(key)], ORIGIN)[0].size == 4
@@ -546,7 +629,7 @@ def test_a_kept_log_that_forks_ends_with_exit_code_3(logged: Tally) -> None:
     done = logged.run("log", "keep", "--every", "0.1")
     assert done.exit_code == 3
     assert "the home has no checkpoint" in done.stderr
-    assert logged.json("log", "status")["signed"] == 3
+    assert _forked_status(logged)["signed"] == 3
 
 
 def test_a_ledger_file_is_kept_by_the_process_that_writes_it(logged: Tally) -> None:

@@ -216,6 +216,98 @@ def test_verifier_keys_that_are_garbage_are_refused(ledger: Ledger, home: LogHom
         home.open(ledger).checkpoint()
 
 
+@pytest.mark.parametrize("mode", [0o770, 0o720, 0o702, 0o777])
+def test_a_folder_that_others_may_write_in_is_no_home(ledger: Ledger, home: LogHome, mode: int) -> None:
+    home.begin(ledger, ORIGIN)
+    home.folder.chmod(mode)
+    for act in (lambda: home.open(ledger), lambda: home.begin(ledger, ORIGIN)):
+        with pytest.raises(KeyFileUnsafe, match="chmod 700"):
+            act()
+    home.folder.chmod(0o755)
+    home.open(ledger)
+
+
+def test_two_ledgers_of_a_database_have_no_log_of_the_same_name(book: Database, ledger: Ledger, home: LogHome) -> None:
+    home.begin(ledger, ORIGIN)
+    other, elsewhere = book.ledger("other"), LogHome(home.folder.with_name("other"))
+    other.mint("users:alice", "USD/2", 100, key="first")
+    size = other.head.seq
+    with pytest.raises(InvalidInput, match="is the log of the ledger main"):
+        elsewhere.begin(other, ORIGIN)
+    assert (other.head.seq, elsewhere.folder.exists()) == (size, False)
+    elsewhere.begin(other, "books.example.com/other")
+    home.begin(ledger, ORIGIN)
+
+
+def test_a_ledger_that_has_a_log_does_not_begin_another_in_an_empty_home(ledger: Ledger, home: LogHome) -> None:
+    home.begin(ledger, ORIGIN).checkpoint()
+    size = ledger.head.seq
+    elsewhere = LogHome(home.folder.with_name("elsewhere"))
+    for origin in (ORIGIN, "another.example.com/main"):
+        with pytest.raises(InvalidInput, match="adopt"):
+            elsewhere.begin(ledger, origin)
+    assert (ledger.head.seq, elsewhere.folder.exists()) == (size, False)
+
+
+def test_a_key_that_never_signed_does_not_take_over_a_log(ledger: Ledger, home: LogHome, kms: Kms) -> None:
+    home.begin(ledger, ORIGIN).checkpoint()
+    size = ledger.head.seq
+    elsewhere = LogHome(home.folder.with_name("elsewhere"))
+    signers.FileSigner(home.folder.with_name("key"), ORIGIN)
+    elsewhere.folder.mkdir()
+    home.folder.with_name("key").rename(elsewhere.folder / "key")
+    for kms_id in ("", ARN.format(1)):
+        with pytest.raises(InvalidInput, match="adopt"):
+            elsewhere.begin(ledger, ORIGIN, kms=kms_id)
+    assert ledger.head.seq == size
+    assert not (elsewhere.folder / "log.json").exists()
+
+
+def test_a_lost_home_is_made_anew_from_the_copy_of_the_key(ledger: Ledger, home: LogHome) -> None:
+    log = home.begin(ledger, ORIGIN)
+    log.checkpoint()
+    home.rotate(log)
+    before, size = log.keys, ledger.head.seq
+    elsewhere = LogHome(home.folder.with_name("elsewhere"))
+    elsewhere.folder.mkdir()
+    (home.folder / "key-2").rename(elsewhere.folder / "key")
+    with pytest.raises(LogForked, match="adopt"):
+        elsewhere.begin(ledger, ORIGIN).checkpoint()
+    elsewhere.open(ledger).adopt()
+    found = elsewhere.begin(ledger, ORIGIN)
+    assert (found.keys, ledger.head.seq) == (before, size)
+    ledger.mint("users:alice", "USD/2", 1, key="later")
+    assert found.checkpoint() is not None
+    elsewhere.rotate(found)
+
+
+def test_nothing_is_recorded_in_a_ledger_that_is_not_the_homes(book: Database, ledger: Ledger, home: LogHome) -> None:
+    log = home.begin(ledger, ORIGIN)
+    log.checkpoint()
+    with tallystick.open("memory://") as fresh:
+        other = fresh.ledger("main")
+        other.mint("users:alice", "USD/2", 100, key="first")
+        size = other.head.seq
+        for act in (lambda: home.begin(other, ORIGIN), lambda: home.rotate(home.open(other))):
+            with pytest.raises(LogForked):
+                act()
+        assert other.head.seq == size
+    assert not (home.folder / "key-2").exists()
+    ledger.mint("users:alice", "USD/2", 1, key="later")
+    assert log.checkpoint() is not None
+
+
+def test_what_a_home_is_told_it_remembers(ledger: Ledger, home: LogHome, tmp_path: Path) -> None:
+    log = home.begin(ledger, ORIGIN)
+    home.remember(publication=str(tmp_path / "published"), policy=str(tmp_path / "policy"))
+    home.rotate(log)
+    assert home.settings.publication == str(tmp_path / "published")
+    home.remember(publication="s3://bucket/books")
+    settings = home.settings
+    assert (settings.publication, settings.policy) == ("s3://bucket/books", str(tmp_path / "policy"))
+    assert (settings.origin, settings.key) == (ORIGIN, "key-2")
+
+
 # ---------------------------------------------------------------- interruptions
 
 BEGIN_STEPS = 4
@@ -306,6 +398,8 @@ def test_a_rotation_signs_nothing_over_a_fork(ledger: Ledger, home: LogHome) -> 
         home.rotate(log)
     assert log.note == before
     assert home.settings.key == "key"
+    assert not (home.folder / "key-2").exists()
+    assert len(recorded(ledger)) == 1
 
 
 # ---------------------------------------------------------------- a key in KMS

@@ -15,7 +15,7 @@ import pytest
 import tallystick
 from tallystick.errors import LogForked, Unavailable
 from tallystick.evidence.home import LogHome
-from tallystick.evidence.keeper import Kept, LogKeeper
+from tallystick.evidence.keeper import Kept, LogKeeper, QuorumMissed
 from tallystick.evidence.log import Log
 from tallystick.evidence.publications import DirectoryPublication
 from tallystick.evidence.witness import Gathered
@@ -247,7 +247,7 @@ def test_a_database_and_a_home_that_were_taken_back_together_are_not_signed(
     with LogKeeper(log, every_seconds=0.005, publication=place) as keeper:
         wait_until(lambda: not keeper.is_alive)
     assert isinstance(keeper.failure, LogForked)
-    assert "somebody has a checkpoint of 99 events" in str(keeper.failure)
+    assert "99 events were signed" in str(keeper.failure)
     assert (log.note, place.size) == (before, 99)
 
 
@@ -291,3 +291,26 @@ def test_between_two_rounds_it_waits_whatever_came_of_the_first(
         assert enough.wait(PATIENCE_SECONDS)
     pauses = [later - earlier for earlier, later in pairwise(rounds[:5])]  # the last round comes at once
     assert min(pauses) >= 0.045
+
+
+def test_a_quorum_that_is_missed_is_told(log: Log, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Exception] = []
+    witnesses(log, monkeypatch, [False, True])
+    keeper = LogKeeper(log, publication=place, policy=POLICY, on_failure=told.append)
+    assert keeper._keep_quietly()
+    assert ([type(one) for one in told], keeper.failure, place.size) == ([QuorumMissed], None, signed(log))
+    assert keeper._keep_quietly()
+    assert len(told) == 1
+
+
+def test_a_fork_that_a_witness_shows_is_not_published_and_ends_it(
+    log: Log, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cosign(policy: Policy, **_: Any) -> Gathered:
+        raise LogForked(origin=ORIGIN, problem="shown")
+
+    monkeypatch.setattr(log, "cosign", cosign)
+    with LogKeeper(log, every_seconds=0.005, publication=place, policy=POLICY) as keeper:
+        wait_until(lambda: not keeper.is_alive)
+    assert isinstance(keeper.failure, LogForked)
+    assert place.size == 0

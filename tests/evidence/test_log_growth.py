@@ -10,7 +10,7 @@ import pytest
 
 from tallystick.clock import add_seconds
 from tallystick.commands import RotateKey
-from tallystick.errors import LedgerCorrupt, LogForked, NoteInvalid, ProofInvalid, TransactionNotFound
+from tallystick.errors import InvalidInput, LedgerCorrupt, LogForked, NoteInvalid, ProofInvalid, TransactionNotFound
 from tallystick.events import EVENT_TYPES
 from tallystick.evidence import log as log_module
 from tallystick.evidence.log import Log
@@ -278,3 +278,21 @@ def test_a_checkpoint_that_somebody_kept_is_compared_with_the_log(memory: Place)
             log.check_older(small.log().checkpoint() or b"")
     with pytest.raises(NoteInvalid):
         log.check_older(Place("memory://").home.read("checkpoint") or b"nothing")
+
+
+@pytest.mark.parametrize("number", [-1, 2**63 - 1, 2**63, 2**70])
+def test_numbers_that_no_event_has_are_not_found_on_any_store(place: Place, number: int) -> None:
+    place.post(3)
+    journal = place.ledger.journal
+    with pytest.raises(TransactionNotFound):
+        journal.event(number)
+    with pytest.raises(TransactionNotFound):
+        place.log().receipt(number)
+    assert number < 0 or journal.events(number, 10) == []
+    if 0 <= number < 2**63:
+        assert journal.tiles([(0, number)]) == [b""]
+    else:
+        with pytest.raises(InvalidInput):
+            journal.tiles([(0, number)])
+    with pytest.raises(InvalidInput):
+        journal.tiles([(2**70, 0)])

@@ -31,11 +31,11 @@ from tallystick.evidence.witness import (
     quorum_met,
 )
 from tallystick.evidence.witness_records import WitnessRecords
-from tallystick.evidence.witness_server import WitnessServer, WitnessService, logs_by_origin
+from tallystick.evidence.witness_server import WitnessServer, WitnessService
 from tallystick.journal.checkpoints import cosign
 from tallystick.journal.notes import COSIGNATURE, SecretKey, VerifierKey
 from tallystick.journal.policies import Policy
-from tests.evidence.witness_support import LOG_KEY, ORIGIN, POST_QUANTUM_KEY, WITNESS_KEY, Log, key
+from tests.evidence.witness_support import LOG_KEY, ORIGIN, POST_QUANTUM_KEY, WITNESS_KEY, Log, key, logs_by_origin
 
 PATIENCE_SECONDS = 20.0
 NOW = 1_795_000_000

@@ -17,9 +17,9 @@ from tallystick.errors import Unavailable
 from tallystick.evidence.http_server import MAX_REQUEST_BYTES
 from tallystick.evidence.witness import encode_request
 from tallystick.evidence.witness_records import WitnessRecords, hash_origin
-from tallystick.evidence.witness_server import WitnessServer, WitnessService, logs_by_origin
+from tallystick.evidence.witness_server import WitnessServer, WitnessService
 from tallystick.journal.notes import Note, open_note
-from tests.evidence.witness_support import LOG_KEY, ORIGIN, WITNESS_KEY, Log
+from tests.evidence.witness_support import LOG_KEY, ORIGIN, WITNESS_KEY, Log, logs_by_origin
 
 PATIENCE_SECONDS = 20.0
 

@@ -157,7 +157,7 @@ NAMES = ["", "a b", "a+b", "a\u00a0b", "a\u2003b", "a\u3000b", "a\u2028b", "a\u0
 @pytest.mark.parametrize("name", NAMES)
 def test_a_key_name_is_not_empty_and_has_no_spaces_pluses_or_control_characters(name: str):
     for make in (
-        lambda: VerifierKey(name, ED25519, bytes(32)),
+        lambda: VerifierKey(name, ED25519, KEY.verifier.key),
         lambda: SecretKey.from_seed(name, bytes(32)),
         lambda: NoteSignature(name, bytes(4), bytes(64)),
     ):
@@ -442,3 +442,53 @@ def test_reading_keys_and_notes_does_not_load_the_cryptographic_library():
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout == "False\n"
+
+
+# ---------------------------------------------------------------- keys that anybody can sign with
+
+P = 2**255 - 19
+D = -121665 * pow(121666, -1, P) % P
+
+
+def add(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    """The sum of two points of Ed25519, by its definition (RFC 8032, 5.1)."""
+    (a, b), (c, d) = one, other
+    e = D * a * b * c * d % P
+    return (a * d + b * c) * pow(1 + e, -1, P) % P, (b * d + a * c) * pow(1 - e, -1, P) % P
+
+
+def points_of_small_order() -> set[tuple[int, int]]:
+    """L times a point is in the subgroup of order 8; the multiples of one that generates it are all of it."""
+    order, root = 2**252 + 27742317777372353535851937790883648493, pow(2, (P - 1) // 4, P)
+    for y in range(2, 200):
+        square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
+        x = pow(square, (P + 3) // 8, P)
+        x = x if (x * x - square) % P == 0 else x * root % P
+        if (x * x - square) % P:
+            continue
+        found, base = (0, 1), (x, y)
+        for bit in bin(order)[2:]:
+            found = add(found, found)
+            found = add(found, base) if bit == "1" else found
+        group = {(0, 1)}
+        multiple = found
+        while multiple not in group:
+            group.add(multiple)
+            multiple = add(multiple, found)
+        if len(group) == 8:
+            return group
+    raise AssertionError
+
+
+@pytest.mark.parametrize("kind", [ED25519, COSIGNATURE])
+def test_a_key_of_small_order_is_refused(kind: int):
+    points = points_of_small_order()
+    assert len({y for _, y in points}) == 5
+    for x, y in points:
+        for sign in (x & 1, 1 - (x & 1)):
+            key = (y | sign << 255).to_bytes(32, "little")
+            with pytest.raises(NoteInvalid, match="small order"):
+                VerifierKey("ledger.example/log", kind, key)
+    for y in (P, P + 1, P + 4, 2**255 - 1):
+        with pytest.raises(NoteInvalid, match="small order"):
+            VerifierKey("ledger.example/log", kind, y.to_bytes(32, "little"))

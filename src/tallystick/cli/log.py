@@ -13,13 +13,14 @@ from tallystick.cli.output import safe, write_facts
 from tallystick.cli.problems import Reported
 from tallystick.cli.root import Command, Group
 from tallystick.cli.session import Session, pass_session
-from tallystick.errors import InvalidInput, NoteInvalid, ProofInvalid, TallystickError
+from tallystick.errors import InvalidInput, LogForked, NoteInvalid, ProofInvalid, TallystickError
 from tallystick.stores.urls import masked
 
 if TYPE_CHECKING:
     from tallystick.evidence.home import LogHome
     from tallystick.evidence.log import Log
     from tallystick.evidence.places import Publication
+    from tallystick.evidence.witness import Asked
     from tallystick.journal.notes import VerifierKey
     from tallystick.journal.policies import Policy
     from tallystick.ledger import Ledger
@@ -62,13 +63,12 @@ def open_log(session: Session, home: Path | None, *, write: bool) -> Log:
 
 
 def publication_of(text: str, retain_years: int | None = None) -> Publication:
-    """``s3://bucket/prefix``, or a folder, where nothing can be locked."""
-    from tallystick.evidence.publications import DirectoryPublication, S3Publication
+    """``s3://bucket/prefix``, or a folder, where nothing can be locked, and which is not a log's home."""
+    from tallystick.evidence.publications import publication_at, refuse_home
 
     if not text.startswith("s3://"):
-        return DirectoryPublication(text)
-    bucket, _, prefix = text.removeprefix("s3://").partition("/")
-    return S3Publication(bucket, prefix, retain_years=retain_years)
+        refuse_home(Path(text))
+    return publication_at(text, retain_years)
 
 
 def _places(
@@ -138,30 +138,52 @@ def log() -> None:
 @click.option(
     "--origin", required=True, metavar="NAME", help="The log's name for ever, such as books.example.com/main."
 )
+@click.option("--publish", "place", metavar="FOLDER|s3://...", help="Where it will be published; looked at ever after.")
+@_policy_option
 @home_option
 @_kms_option
 @pass_session
-def init(session: Session, origin: str, home: Path | None, kms: str) -> None:
+def init(
+    session: Session, origin: str, place: str | None, policy_file: Path | None, home: Path | None, kms: str
+) -> None:
     """Begin a log: make its key, record that in the ledger, and sign the first checkpoint.
 
     The origin names a domain that is yours, without https://. Keep a copy of the key elsewhere, and the folder itself
     on another disk than the ledger: the last checkpoint that lies there is what shows that the ledger was taken back.
+    With --publish and --policy it is written down where the log is published and who its witnesses are: whatever is
+    published then must be extended too, and `tally log checkpoint` and `tally log keep` ask those witnesses.
     """
-    place = home_of(session, home)
-    begun = place.begin(session.writing(), origin, kms=kms)
+    if place is not None:
+        publication_of(place)
+    policy_of(policy_file)
+    living = home_of(session, home)
+    begun = living.begin(session.writing(), origin, kms=kms)
+    living.remember(publication=place or "", policy=str(policy_file or ""))
+    begun = living.open(session.writing())
     begun.checkpoint()
-    _show(session, begun, place)
+    _show(session, begun, living)
 
 
 @log.command("status")
 @home_option
 @pass_session
 def status(session: Session, home: Path | None) -> None:
-    """How far the log is, and its verifier key."""
-    _show(session, open_log(session, home, write=False), home_of(session, home))
+    """How far the log is, its verifier key, and whether it extends what its home and its publication have.
+
+    Exit code 1 if it does not.
+    """
+    shown = open_log(session, home, write=False)
+    forked = ""
+    try:
+        shown.check()
+    except LogForked as error:
+        forked = str(error.data["problem"])
+    _show(session, shown, home_of(session, home), forked)
+    if forked:
+        raise Reported
 
 
-def _show(session: Session, shown: Log, place: LogHome) -> None:
+def _show(session: Session, shown: Log, place: LogHome, forked: str = "") -> None:
     from tallystick.journal.checkpoints import Checkpoint
     from tallystick.journal.notes import Note
 
@@ -169,27 +191,37 @@ def _show(session: Session, shown: Log, place: LogHome) -> None:
     size = 0 if note is None else Checkpoint.parse(Note.parse(note).text).size
     facts: dict[str, Any] = {
         "origin": shown.origin,
-        "key": str(shown.keys[-1]),
+        "key": str(shown.verifier),
         "events": session.reading().head.seq,
         "signed": size,
         "home": str(place.folder),
     }
+    retired = [str(key) for key in shown.retired_keys]
     if session.json:
-        session.write({**facts, "checkpoint": None if note is None else note.decode()})
-    else:
-        write_facts((name, f"{value:,}" if isinstance(value, int) else value) for name, value in facts.items())
+        more = {"retired": retired, "forked": forked or None, "checkpoint": None if note is None else note.decode()}
+        session.write({**facts, **more})
+        return
+    lines = [(name, f"{value:,}" if isinstance(value, int) else value) for name, value in facts.items()]
+    lines += [("retired key", key) for key in retired]
+    write_facts([*lines, ("forked", safe(forked))] if forked else lines)
 
 
 @log.command("key")
+@click.option("--all", "all_keys", is_flag=True, help="The retired ones too, before it: for old checkpoints alone.")
 @home_option
 @pass_session
-def show_keys(session: Session, home: Path | None) -> None:
-    """The verifier keys that the log has had, the current one last: what to give to whoever checks."""
-    keys = [str(key) for key in open_log(session, home, write=False).keys]
+def show_keys(session: Session, all_keys: bool, home: Path | None) -> None:
+    """The verifier key that signs now: what to give to whoever checks.
+
+    A retired key is good for what was signed while it was in use, and for nothing newer: whoever has stolen it since
+    can sign what he likes.
+    """
+    opened = open_log(session, home, write=False)
+    key, retired = str(opened.verifier), [str(key) for key in opened.retired_keys]
     if session.json:
-        session.write({"keys": keys})
+        session.write({"key": key, "retired": retired})
     else:
-        click.echo("\n".join(keys))
+        click.echo("\n".join([*retired, key] if all_keys else [key]))
 
 
 @log.command("checkpoint")
@@ -199,19 +231,37 @@ def show_keys(session: Session, home: Path | None) -> None:
 def checkpoint(session: Session, home: Path | None, policy_file: Path | None) -> None:
     """Sign what is new, and have it cosigned if there is a policy; write the newest checkpoint.
 
-    The new events are read and hashed anew before. Exit code 1 if the witnesses' quorum was not met.
+    The new events are read and hashed anew before. Exit code 1 if the witnesses' quorum was not met, 3 if a witness
+    shows that the log has signed another history.
     """
     policy = policy_of(policy_file)
     signed = open_log(session, home, write=True)
+    policy = policy or _remembered_policy(session, home)
     signed.checkpoint()
     gathered = signed.cosign(policy) if policy is not None else None
     note = (signed.note or b"").decode()
+    asked = [] if gathered is None else [_witness_facts(one) for one in gathered.asked]
     if session.json:
-        session.write({"checkpoint": note, "quorum_met": None if gathered is None else gathered.quorum_met})
+        met = None if gathered is None else gathered.quorum_met
+        session.write({"checkpoint": note, "quorum_met": met, "witnesses": asked})
     else:
         click.echo(note, nl=False)
+        for one in asked:
+            if not one["cosigned"]:
+                click.echo(f"not cosigned by {safe(one['name'])}: {safe(one['reason'])}", err=True)
     if gathered is not None and not gathered.quorum_met:
         raise Reported
+
+
+def _remembered_policy(session: Session, home: Path | None) -> Policy | None:
+    text = home_of(session, home).settings.policy
+    return policy_of(Path(text)) if text else None
+
+
+def _witness_facts(asked: Asked) -> dict[str, Any]:
+    """One witness and how it went; ``size`` is what it says that it has cosigned."""
+    reason = getattr(asked.outcome, "reason", "")
+    return {"name": asked.witness.key.name, "cosigned": not reason, "size": asked.size, "reason": reason or None}
 
 
 @log.command("publish")
@@ -221,16 +271,26 @@ def checkpoint(session: Session, home: Path | None, policy_file: Path | None) ->
 @home_option
 @pass_session
 def publish(session: Session, place: str, entries: str | None, retain_years: int | None, home: Path | None) -> None:
-    """Publish the newest checkpoint and all it covers, as C2SP tlog-tiles; any web server can hand the files out."""
+    """Publish the newest checkpoint and all it covers, as C2SP tlog-tiles; any web server can hand the files out.
+
+    The first place is written down in the log's home: from then on nothing is signed that does not extend what is
+    published there. `tally log init --publish` names another.
+    """
     public, private = _places(place, entries, retain_years)
     opened = open_log(session, home, write=False)
     done = opened.publish(public, private) if public is not None else None
     if done is None:
         raise click.UsageError("there is no checkpoint yet: tally log checkpoint")
+    _remember(home_of(session, home), place)
     if session.json:
         session.write({"size_before": done.before, "size": done.size, "files": done.files})
     else:
         click.echo(f"published {done.size:,} events ({done.before:,} before), {done.files:,} files, in {place}")
+
+
+def _remember(home: LogHome, place: str | None) -> None:
+    if place is not None and not home.settings.publication:
+        home.remember(publication=place)
 
 
 @log.command("keep")
@@ -260,6 +320,8 @@ def keep(
     public, private = _places(place, entries, retain_years)
     policy = policy_of(policy_file)
     opened = open_log(session, home, write=True)
+    policy = policy or _remembered_policy(session, home)
+    _remember(home_of(session, home), place)
     ended = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: ended.set())
@@ -269,13 +331,19 @@ def keep(
         publication=public,
         entries=private,
         policy=policy,
-        on_failure=lambda error: click.echo(f"not kept: {safe(masked(str(error)))}", err=True),
+        on_failure=lambda error: click.echo(f"{_mishap(error)}: {safe(masked(str(error)))}", err=True),
     )
     with keeper:
         while keeper.is_alive and not ended.wait(0.2):
             pass
     if keeper.failure is not None:
         raise keeper.failure
+
+
+def _mishap(error: Exception) -> str:
+    from tallystick.evidence.keeper import QuorumMissed
+
+    return "not witnessed" if isinstance(error, QuorumMissed) else "not kept"
 
 
 @log.command("rotate")

@@ -40,8 +40,12 @@ def serve_log(session: Session, folder: Path, listen: str, entries: Path | None,
       tally log serve published/ --entries private/ --token-file reader.token
     """
     from tallystick.evidence.directory import DirectoryPublication
+    from tallystick.evidence.publications import refuse_home
     from tallystick.evidence.serving import LogFiles, TileServer, load_token
 
+    for place in (folder, entries):
+        if place is not None:
+            refuse_home(place)
     if entries is not None and token_file is None:
         raise click.UsageError("entries that are kept apart are not for everybody: give --token-file")
     host, port = parse_address(listen)

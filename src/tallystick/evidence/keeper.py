@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tallystick.errors import LogForked, NoteInvalid, TallystickError
+from tallystick.errors import LogForked, TallystickError
 from tallystick.evidence.log import Log
 from tallystick.evidence.places import Publication
+from tallystick.evidence.witness import Gathered, NotCosigned
 from tallystick.journal.policies import Policy
 
 EVERY_SECONDS = 5.0
@@ -24,6 +25,12 @@ class Kept:
     signed: bool
     quorum_met: bool | None = None
     published: bool | None = None
+    missing: tuple[str, ...] = ()
+    """The witnesses that did not cosign, and why."""
+
+
+class QuorumMissed(Exception):
+    """What ``on_failure`` is told when too few witnesses cosigned a checkpoint."""
 
 
 class LogKeeper:
@@ -31,8 +38,9 @@ class LogKeeper:
 
     ``publication`` gets each checkpoint and all it covers, ``entries`` the events if they are to be private. A round
     that fails is logged, stands in ``failure``, and is tried again; only a fork of the log (LogForked) stops the
-    keeper, for nothing mends that but people. ``on_failure`` is told of each. Before its first signature it looks at
-    what is published, and signs nothing that does not extend that.
+    keeper, for nothing mends that but people. ``on_failure`` is told of each, and (QuorumMissed) of a round in which
+    the witnesses' quorum was not met; that one has signed and published all the same, unless a witness showed a fork.
+    Nothing is signed that does not extend what is published.
     """
 
     def __init__(
@@ -48,6 +56,8 @@ class LogKeeper:
         self._log = log
         self._every_seconds = every_seconds
         self._publication = publication
+        if publication is not None:
+            log.compare_with(publication)
         self._entries = entries
         self._policy = policy
         self._on_failure = on_failure
@@ -58,12 +68,11 @@ class LogKeeper:
 
     def keep(self) -> Kept:
         """One round. What an earlier one left undone is done as well. Raises what signing and publishing raise."""
-        if self._seen is None and self._publication is not None:
-            self._check_published(self._publication)
         signed = self._log.checkpoint() is not None
         quorum_met: bool | None = None
         if self._log.note == self._seen:
             return Kept(signed)
+        gathered: Gathered | None = None
         if self._policy is not None:
             gathered = self._log.cosign(self._policy)
             quorum_met = gathered is not None and gathered.quorum_met
@@ -71,19 +80,8 @@ class LogKeeper:
             self._log.publish(self._publication, self._entries)
         if quorum_met is not False:  # else the witnesses are asked again
             self._seen = self._log.note
-        return Kept(signed, quorum_met, None if self._publication is None else self._log.note is not None)
-
-    def _check_published(self, publication: Publication) -> None:
-        """What was published is a second memory, for a database and a home that were taken back together. It is looked
-        at before the first signature: that would be a second history under the same key."""
-        note = publication.read("checkpoint")
-        if note is None:
-            return
-        try:
-            self._log.check_older(note)
-        except NoteInvalid as error:
-            problem = f"{publication!r} has a checkpoint of another log: {error.data['problem']}"
-            raise LogForked(origin=self._log.origin, problem=problem) from None
+        published = None if self._publication is None else self._log.note is not None
+        return Kept(signed, quorum_met, published, _missing(gathered))
 
     def start(self) -> LogKeeper:
         """Begin to keep the log in the background; nothing happens if it is being kept."""
@@ -115,18 +113,30 @@ class LogKeeper:
     def _keep_quietly(self) -> bool:
         """One round; whether there may be another."""
         try:
-            self.keep()
+            kept = self.keep()
             self.failure = None
+            if kept.quorum_met is False:
+                self._report(QuorumMissed(f"too few witnesses cosigned: {'; '.join(kept.missing) or 'none was asked'}"))
         except Exception as error:  # also one that nobody was prepared for: the next round may do better
             self.failure = error
-            surprise = None if isinstance(error, TallystickError) else error
-            _logger.error("the log %s was not kept: %s", self._log.origin, error, exc_info=surprise)
-            if self._on_failure is not None:
-                self._on_failure(error)
+            self._report(error)
         return not isinstance(self.failure, LogForked)
+
+    def _report(self, error: Exception) -> None:
+        surprise = None if isinstance(error, (TallystickError, QuorumMissed)) else error
+        _logger.error("the log %s was not kept: %s", self._log.origin, error, exc_info=surprise)
+        if self._on_failure is not None:
+            self._on_failure(error)
 
     def __enter__(self) -> LogKeeper:
         return self.start()
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
+
+
+def _missing(gathered: Gathered | None) -> tuple[str, ...]:
+    asked = () if gathered is None else gathered.asked
+    return tuple(
+        f"{one.witness.key.name}: {one.outcome.reason}" for one in asked if isinstance(one.outcome, NotCosigned)
+    )

@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
-from tallystick.errors import LedgerCorrupt, LogForked, NoteInvalid, ProofInvalid
+from tallystick.errors import InvalidInput, LedgerCorrupt, LogForked, NoteInvalid, ProofInvalid
 from tallystick.evidence.bucket import S3Publication
 from tallystick.evidence.directory import DirectoryPublication
 from tallystick.evidence.places import Publication, batches
@@ -32,7 +33,9 @@ __all__ = [
     "Published",
     "S3Publication",
     "changed_tiles",
+    "publication_at",
     "publish",
+    "refuse_home",
 ]
 
 BundleSource = Callable[[Sequence[Bundle]], list[bytes]]
@@ -55,6 +58,21 @@ class _Mark:
 
     note: bytes | None
     size: int
+
+
+def publication_at(text: str, retain_years: int | None = None) -> Publication:
+    """``s3://bucket/prefix``, or a folder, where nothing can be locked. Raises InvalidInput."""
+    if not text.startswith("s3://"):
+        return DirectoryPublication(text)
+    bucket, _, prefix = text.removeprefix("s3://").partition("/")
+    return S3Publication(bucket, prefix, retain_years=retain_years)
+
+
+def refuse_home(folder: Path) -> None:
+    """Raises InvalidInput if this is the home of a log: its key must never lie where a web server looks."""
+    for name in ("log.json", "key"):
+        if (folder / name).is_file():
+            raise InvalidInput(path="publication", problem=f"{folder} has a file `{name}`: it is the home of a log")
 
 
 def publish(
@@ -84,8 +102,11 @@ def publish(
     The bytes of a bundle are checked against the tile above them; that the tiles belong together and to the events is
     the self-check of whoever signs, before. Raises LogForked if the tree in the tiles is not the checkpoint's, or the
     checkpoint does not extend what is published; LedgerCorrupt if a tile or bundle is not what it should be;
-    NoteInvalid for a note that is none of this log's; Unavailable.
+    NoteInvalid for a note that is none of this log's; InvalidInput for the home of a log; Unavailable.
     """
+    for place in (publication, entries):
+        if isinstance(place, DirectoryPublication):
+            refuse_home(place.folder)
     checkpoint = open_checkpoint(note, keys, origin)[0]
     tiles = partial(_read_tiles, tiles)
     if tree_root(checkpoint.size, hash_reader(tiles, checkpoint.size)) != checkpoint.root:

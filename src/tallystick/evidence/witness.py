@@ -15,6 +15,7 @@ with content type text/x.tlog.size. Every other answer, whatever its status, mea
 from __future__ import annotations
 
 import base64
+import hashlib
 import queue
 import re
 import ssl
@@ -25,10 +26,11 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from tallystick.errors import InvalidInput, TallystickError, Unavailable
-from tallystick.evidence.outbound import Endpoint, Reply, parse_endpoint, post
+from tallystick.evidence.outbound import Endpoint, Reply, exchange, parse_endpoint, post
 from tallystick.journal.checkpoints import Checkpoint, cosignature_time, with_signatures
 from tallystick.journal.notes import (
     COSIGNATURE,
+    MAX_NOTE_BYTES,
     MAX_SIZE,
     ML_DSA_44,
     Note,
@@ -72,6 +74,7 @@ class NotCosigned(msgspec.Struct, frozen=True):
     """There is no cosignature, because of this."""
 
     reason: str
+    answered: bool = True
 
 
 Outcome = Cosigned | Stale | NotCosigned
@@ -81,12 +84,14 @@ class Asked(msgspec.Struct, frozen=True):
     """One witness and how it went. ``size`` is what it has cosigned as far as is known now.
 
     A ``size`` beyond the checkpoint's is a reason for alarm: unless another process has published meanwhile, the log
-    was put back to an older state, as from a copy, and must not go on from there.
+    was put back to an older state, as from a copy, and must not go on from there. But it is only said; ``shown`` is
+    what a witness that refused then gave as the newest checkpoint that it knows of this log, unchecked.
     """
 
     witness: PolicyWitness
     outcome: Cosigned | NotCosigned
     size: int
+    shown: bytes = b""
 
 
 class Gathered(msgspec.Struct, frozen=True):
@@ -113,7 +118,8 @@ class WitnessClient:
         if "?" in url:
             raise InvalidInput(path="url", problem=f"{url!r} is no prefix: it has a query")
         self._key = key
-        self._endpoint: Endpoint = parse_endpoint(url.rstrip("/") + "/add-checkpoint")
+        self._prefix = url.rstrip("/")
+        self._endpoint: Endpoint = parse_endpoint(self._prefix + "/add-checkpoint")
         self._timeout_seconds = timeout_seconds
         self._trust = trust
 
@@ -132,9 +138,28 @@ class WitnessClient:
             )
             return self._read(reply, note)
         except Unavailable as error:
-            return NotCosigned(str(error.data["reason"]))
+            return NotCosigned(str(error.data["reason"]), answered=False)
         except TallystickError as error:
             return NotCosigned(str(error))
+
+    def checkpoint(self, origin: str) -> bytes:
+        """The newest checkpoint of a log that the witness has cosigned, as it gives it; nothing if it gives none. It is
+        asked for under the prefix for submissions, where a witness that has another one for monitoring has nothing.
+        """
+        path = f"/{hashlib.sha256(origin.encode()).hexdigest()}/checkpoint"
+        try:
+            reply = exchange(
+                parse_endpoint(self._prefix + path),
+                "GET",
+                None,
+                {},
+                timeout_seconds=self._timeout_seconds,
+                most_bytes=MAX_NOTE_BYTES,
+                trust=self._trust,
+            )
+        except TallystickError:
+            return b""
+        return reply.body if reply.status == 200 else b""
 
     def _read(self, reply: Reply, note: bytes) -> Outcome:
         if reply.status == 200:
@@ -190,7 +215,7 @@ def gather(
 
     ``known_sizes`` is ``sizes`` of the last gathering; a witness that stands elsewhere says so and is asked once more.
     ``proof_from`` is called in this thread only, and its errors count against the witness whose size asked for it.
-    Each request may take ``timeout_seconds``; the whole at most twice that for each round of MAX_AT_ONCE witnesses.
+    Each request may take ``timeout_seconds``, and the whole three times that for each round of MAX_AT_ONCE witnesses.
     Raises NoteInvalid if ``note`` is no checkpoint or bears a wrong cosignature, and nothing for what witnesses do.
     """
     quorum_met(note, policy)  # raises before anybody is asked
@@ -213,13 +238,14 @@ class _Gathering:
         trust: ssl.SSLContext | None,
     ) -> None:
         self._note = note
-        self._size = Checkpoint.parse(Note.parse(note).text).size
+        checkpoint = Checkpoint.parse(Note.parse(note).text)
+        self._origin, self._size = checkpoint.origin, checkpoint.size
         self._witnesses = witnesses
         self._proof_from = proof_from
         self._timeout_seconds = timeout_seconds
         self._trust = trust
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[tuple[_Job, Outcome]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[_Job, Outcome, bytes]] = queue.SimpleQueue()
         self._proofs: dict[int, tuple[bytes, ...]] = {0: (), self._size: ()}
         self._ends: dict[int, Asked] = {}
 
@@ -238,7 +264,7 @@ class _Gathering:
 
     def _longest(self, workers: int) -> float:
         rounds = -(-len(self._witnesses) // workers) if workers else 0
-        return 2 * rounds * self._timeout_seconds + 1
+        return 3 * rounds * self._timeout_seconds + 1
 
     def _begin(self, place: int, old_size: int) -> None:
         witness = self._witnesses[place]
@@ -256,24 +282,33 @@ class _Gathering:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             outcome: Outcome
+            shown = b""
             try:
                 outcome = job.client.add_checkpoint(job.old_size, job.proof, self._note)
+                if self._is_refusal(outcome):
+                    shown = job.client.checkpoint(self._origin)
             except Exception as error:  # what is wrong with one witness is that one's alone
                 outcome = NotCosigned(f"asking it failed: {error!r}")
-            self._answers.put((job, outcome))
+            self._answers.put((job, outcome, shown))
+
+    def _is_refusal(self, outcome: Outcome) -> bool:
+        """Whether the witness may know of another history: then it is asked to show it."""
+        if isinstance(outcome, Stale):
+            return outcome.size > self._size
+        return isinstance(outcome, NotCosigned) and outcome.answered
 
     def _collect(self, deadline: float) -> None:
         retried: set[int] = set()
         while len(self._ends) < len(self._witnesses):
             try:
-                job, outcome = self._answers.get(timeout=max(deadline - time.monotonic(), 0))
+                job, outcome, shown = self._answers.get(timeout=max(deadline - time.monotonic(), 0))
             except queue.Empty:
                 break
             if isinstance(outcome, Stale) and self._may_retry(job, outcome, retried):
                 retried.add(job.place)
                 self._begin(job.place, outcome.size)
             else:
-                self._end(job.place, outcome, job.old_size)
+                self._end(job.place, outcome, job.old_size, shown)
         for place in range(len(self._witnesses)):
             if place not in self._ends:
                 self._end(place, NotCosigned("no answer in time"), 0)
@@ -281,14 +316,14 @@ class _Gathering:
     def _may_retry(self, job: _Job, stale: Stale, retried: set[int]) -> bool:
         return job.place not in retried and stale.size != job.old_size and stale.size <= self._size
 
-    def _end(self, place: int, outcome: Outcome, old_size: int) -> None:
+    def _end(self, place: int, outcome: Outcome, old_size: int, shown: bytes = b"") -> None:
         size = old_size
         if isinstance(outcome, Cosigned):
             size = self._size
         elif isinstance(outcome, Stale):
             size = outcome.size
             outcome = NotCosigned(self._say_stale(outcome.size, old_size))
-        self._ends[place] = Asked(witness=self._witnesses[place], outcome=outcome, size=size)
+        self._ends[place] = Asked(self._witnesses[place], outcome, size, shown)
 
     def _say_stale(self, size: int, old_size: int) -> str:
         if size > self._size:

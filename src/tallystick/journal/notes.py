@@ -51,6 +51,11 @@ _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,18})\Z")
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _CONTROL_IN_TEXT = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
+_P = 2**255 - 19
+_EIGHTH = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_SMALL_ORDER = frozenset((0, 1, _P - 1, _EIGHTH, _P - _EIGHTH))
+"""The y of the eight points of Ed25519 whose order divides 8: each verifies signatures that nobody made."""
+
 T = TypeVar("T")
 
 
@@ -66,11 +71,15 @@ class VerifierKey:
     key: bytes
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        check_name(self.name)
         if self.type not in _KEY_BYTES:
             raise NoteInvalid(problem=f"signature type {self.type:#04x} of the key {self.name} is not known here")
         if len(self.key) != _KEY_BYTES[self.type]:
             raise NoteInvalid(problem=f"the key {self.name} has {len(self.key)} bytes, not {_KEY_BYTES[self.type]}")
+        if self.type != ML_DSA_44:
+            y = int.from_bytes(self.key, "little") & (2**255 - 1)
+            if y >= _P or y in _SMALL_ORDER:
+                raise NoteInvalid(problem=f"the key {self.name} is of small order, or none: anybody could sign with it")
 
     @property
     def id(self) -> bytes:
@@ -111,7 +120,7 @@ class SecretKey:
     seed: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        check_name(self.name)
         if self.type not in _KEY_BYTES:
             raise NoteInvalid(problem=f"signature type {self.type:#04x} of the key {self.name} is not known here")
         if len(self.seed) != _SEED_BYTES:
@@ -165,7 +174,7 @@ class NoteSignature:
     signature: bytes
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        check_name(self.name)
         if len(self.key_id) != _KEY_ID_BYTES or not self.signature:
             raise NoteInvalid(problem=f"the signature of {self.name} is too short")
 
@@ -416,7 +425,8 @@ def _with_ml_dsa(use: Callable[[], T]) -> T:
         raise NoteInvalid(problem="the installed library `cryptography` cannot do ML-DSA-44") from None
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises NoteInvalid for what cannot be a key's name."""
     # The white space of Unicode, pluses and control characters are what Go's note package refuses in a name or a note.
     check_line(name, "the key name")
     if "+" in name or any(character.isspace() for character in name):
