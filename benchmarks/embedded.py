@@ -128,9 +128,10 @@ class _Recorder:
         self._append = ledger._store.append
         ledger._store.append = self._record  # type: ignore[method-assign]
 
-    def _record(self, batches: Iterable[Batch]) -> None:
+    def _record(self, batches: Iterable[Batch], *, epoch: int | None = None) -> None:
         kept: list[Batch] = []
-        self._append(kept.append(batch) or batch for batch in batches)  # type: ignore[func-returns-value]
+        rows = (kept.append(batch) or batch for batch in batches)  # type: ignore[func-returns-value]
+        self._append(rows, epoch=epoch)
         self._commits.append(kept)
 
     def take(self) -> list[list[Rows]]:
