@@ -14,7 +14,7 @@ from tallystick.journal.policies import MAX_DEFINITIONS, MAX_POLICY_BYTES, Polic
 
 
 def key(number: int, type_: int = COSIGNATURE) -> VerifierKey:
-    return VerifierKey(f"w{number}.example", type_, number.to_bytes(32, "big"))
+    return SecretKey.from_seed(f"w{number}.example", number.to_bytes(32, "big"), type_).verifier
 
 
 LOG = key(1000, ED25519)
