@@ -106,8 +106,7 @@ def timestamp(session: Session, url: str, roots: Path, home: Path | None) -> Non
 def verify_kept(session: Session, response: Path, checkpoint: Path, roots: Path) -> None:
     """Check an authority's timestamp (RFC 3161) of a checkpoint; exit code 1 if it does not hold."""
     from tallystick.evidence.timestamps import parse_roots, verify_timestamp
-    from tallystick.journal.checkpoints import Checkpoint
-    from tallystick.journal.notes import Note
+    from tallystick.journal.checkpoints import read_checkpoint
 
     note = read_file(checkpoint, "CHECKPOINT")
     try:
@@ -115,7 +114,7 @@ def verify_kept(session: Session, response: Path, checkpoint: Path, roots: Path)
     except ProofInvalid as error:
         click.echo(f"not valid: {error}")
         raise Reported from None
-    _show(session, found, Checkpoint.parse(Note.parse(note).text).size)
+    _show(session, found, read_checkpoint(note).size)
 
 
 def _show(session: Session, found: Timestamp, size: int) -> None:
@@ -128,13 +127,12 @@ def _show(session: Session, found: Timestamp, size: int) -> None:
 
 def newest(log: Log) -> tuple[int, bytes]:
     """The newest checkpoint and its size. Raises a usage error if there is none."""
-    from tallystick.journal.checkpoints import Checkpoint
-    from tallystick.journal.notes import Note
+    from tallystick.journal.checkpoints import read_checkpoint
 
     note = log.note
     if note is None:
         raise click.UsageError("there is no checkpoint yet: tally log checkpoint")
-    return Checkpoint.parse(Note.parse(note).text).size, note
+    return read_checkpoint(note).size, note
 
 
 COMMANDS: tuple[click.Command, ...] = (deliver, timestamp)

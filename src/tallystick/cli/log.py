@@ -184,11 +184,10 @@ def status(session: Session, home: Path | None) -> None:
 
 
 def _show(session: Session, shown: Log, place: LogHome, forked: str = "") -> None:
-    from tallystick.journal.checkpoints import Checkpoint
-    from tallystick.journal.notes import Note
+    from tallystick.journal.checkpoints import read_checkpoint
 
     note = shown.note
-    size = 0 if note is None else Checkpoint.parse(Note.parse(note).text).size
+    size = 0 if note is None else read_checkpoint(note).size
     facts: dict[str, Any] = {
         "origin": shown.origin,
         "key": str(shown.verifier),

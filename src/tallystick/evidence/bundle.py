@@ -25,9 +25,10 @@ from tallystick.errors import InvalidInput, LedgerCorrupt
 from tallystick.events import GENESIS, PROFILE, Event
 from tallystick.evidence.bundle_files import Draft, Stream, new_folder
 from tallystick.evidence.derived import Reports
-from tallystick.evidence.log import HASH_BYTES, Log
+from tallystick.evidence.log import Log
 from tallystick.journal import check_link, decode_event, leaf_hash
 from tallystick.journal.checkpoints import Checkpoint, open_checkpoint
+from tallystick.journal.merkle import HASH_BYTES
 from tallystick.journal.notes import ED25519, Note, VerifierKey, signers_of
 from tallystick.journal.policies import Policy
 from tallystick.journal.tiles import WIDTH, Bundle, Growth, Tile, decode_bundle

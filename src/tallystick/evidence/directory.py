@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tallystick.errors import InvalidInput, Unavailable
+from tallystick.evidence.durable import sync_folder
 from tallystick.evidence.places import batches, check_path, refuse_overtaken, refuse_rewrite
 
 LOCK_SECONDS = 30.0
@@ -105,7 +106,7 @@ class DirectoryPublication:
         """The open folder, while no other process or thread writes to it."""
         if not self.folder.is_dir():
             self.folder.mkdir(parents=True, exist_ok=True)
-            _sync_path(self.folder.parent)
+            sync_folder(self.folder.parent)
         folders = _Folders(self.folder)
         lock = -1
         try:
@@ -233,11 +234,3 @@ def _write_drafts(folders: _Folders, files: dict[str, bytes]) -> None:
             if number >= named:
                 with suppress(OSError):  # the disk may be full: leave nothing behind that fills it
                     os.unlink(str(number), dir_fd=drafts)
-
-
-def _sync_path(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

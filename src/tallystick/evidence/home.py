@@ -16,7 +16,7 @@ from tallystick.evidence.directory import DirectoryPublication
 from tallystick.evidence.log import Log
 from tallystick.evidence.publications import publication_at
 from tallystick.evidence.signers import FileSigner, KmsSigner
-from tallystick.journal.checkpoints import Checkpoint
+from tallystick.journal.checkpoints import read_checkpoint
 from tallystick.journal.notes import Note, Signer, VerifierKey, check_name
 from tallystick.ledger import Ledger
 from tallystick.ledger.journal import Journal
@@ -133,7 +133,7 @@ class LogHome:
         note = journal.checkpoint()
         if note is None:
             return
-        origin = Checkpoint.parse(Note.parse(note).text).origin
+        origin = read_checkpoint(note).origin
         way = (
             f"name that one; or, if it is lost, put the copy of the log's key into {self.folder / 'key'} (mode 0600; "
             "not for KMS), begin the log again with the same origin, and then adopt it (tally log adopt)"

@@ -40,6 +40,7 @@ from tallystick.journal.canonical import decode_event
 from tallystick.journal.chain import leaf_hash
 from tallystick.journal.checkpoints import Checkpoint, open_checkpoint, sign_checkpoint, with_signatures
 from tallystick.journal.merkle import (
+    HASH_BYTES,
     HashReader,
     check_consistency,
     check_inclusion,
@@ -60,7 +61,6 @@ EVENTS_PER_KEEP = 262_144
 """When so many events are behind, the tiles of each so many are kept before the signature, to bound the memory."""
 PROMISE_SECONDS = 60
 """An acceptance promises that its event will be under a checkpoint within so long."""
-HASH_BYTES = 32
 FORKED = "forked"
 """The file of a home that says which fork was shown."""
 

@@ -53,9 +53,8 @@ from tallystick.evidence.log_service_client import (
     Standing,
 )
 from tallystick.evidence.log_service_wire import MAX_HASHES, check_date, check_log_id, check_size, decode_hash
-from tallystick.journal.checkpoints import Checkpoint
+from tallystick.journal.checkpoints import read_checkpoint
 from tallystick.journal.merkle import HASH_BYTES
-from tallystick.journal.notes import Note
 from tallystick.journal.tiles import WIDTH
 
 __all__ = [
@@ -272,7 +271,7 @@ class LogDelivery:
         done. Raises NoteInvalid for a note that is none, InvalidInput for a time that is none.
         """
         date = parse_time(time)[:10]
-        checkpoint = Checkpoint.parse(Note.parse(note).text)
+        checkpoint = read_checkpoint(note)
         root = DailyRoot(date=date, size=checkpoint.size, root=checkpoint.root)
         cursor = self._state.read(self._log_id)
         if cursor.root_date >= date:

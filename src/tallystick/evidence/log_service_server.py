@@ -45,8 +45,8 @@ from tallystick.evidence.log_service_wire import (
     decode_hash,
 )
 from tallystick.evidence.places import batches
-from tallystick.journal.checkpoints import Checkpoint
-from tallystick.journal.notes import MAX_SIZE, Note
+from tallystick.journal.checkpoints import read_checkpoint
+from tallystick.journal.notes import MAX_SIZE
 from tallystick.journal.tiles import Growth
 
 MAX_LISTED = 1_000
@@ -199,7 +199,7 @@ def _read_root(body: bytes) -> tuple[str, DailyRoot, bytes]:
         if not isinstance(text, str) or _SURROGATE.search(text):
             raise InvalidInput(path="checkpoint", problem="not a text")
         note = text.encode()
-        checkpoint = Checkpoint.parse(Note.parse(note).text)
+        checkpoint = read_checkpoint(note)
         if (checkpoint.size, checkpoint.root) != (root.size, root.root):
             raise InvalidInput(path="checkpoint", problem="it is of another size or root")
     return log_id, root, note

@@ -27,7 +27,7 @@ import msgspec
 
 from tallystick.errors import InvalidInput, TallystickError, Unavailable
 from tallystick.evidence.outbound import Endpoint, Reply, exchange, parse_endpoint, post
-from tallystick.journal.checkpoints import Checkpoint, cosignature_time, with_signatures
+from tallystick.journal.checkpoints import cosignature_time, read_checkpoint, with_signatures
 from tallystick.journal.notes import (
     COSIGNATURE,
     MAX_NOTE_BYTES,
@@ -238,7 +238,7 @@ class _Gathering:
         trust: ssl.SSLContext | None,
     ) -> None:
         self._note = note
-        checkpoint = Checkpoint.parse(Note.parse(note).text)
+        checkpoint = read_checkpoint(note)
         self._origin, self._size = checkpoint.origin, checkpoint.size
         self._witnesses = witnesses
         self._proof_from = proof_from

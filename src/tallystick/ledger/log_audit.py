@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tallystick.errors import NoteInvalid
-from tallystick.journal.checkpoints import Checkpoint
+from tallystick.journal.checkpoints import read_checkpoint
 from tallystick.journal.merkle import hash_leaf
-from tallystick.journal.notes import Note
-from tallystick.journal.tiles import Growth, Tile
+from tallystick.journal.tiles import HEIGHT, WIDTH, Growth, Tile
 from tallystick.ledger.views import Finding
 from tallystick.stores.base import Store
 
@@ -47,7 +46,7 @@ class LogAudit:
 
     def _compare_root(self, size: int, note: bytes) -> Iterator[Finding]:
         try:
-            checkpoint = Checkpoint.parse(Note.parse(note).text)
+            checkpoint = read_checkpoint(note)
         except NoteInvalid as error:
             yield Finding(self._named(size), str(error))
             return
@@ -65,7 +64,7 @@ class LogAudit:
 
     def _covered(self, tile: Tile) -> bool:
         """Whether what was signed needs all of this tile."""
-        return (tile.number * 256 + tile.width) << (8 * tile.level) <= self._kept
+        return (tile.number * WIDTH + tile.width) << (HEIGHT * tile.level) <= self._kept
 
     def _named(self, size: int) -> str:
         return f"checkpoint {size} of {self._name}"
@@ -80,6 +79,6 @@ def _checkpoints(store: Store, name: str) -> Iterator[tuple[int, bytes]]:
 
 def _size_of(note: bytes | None) -> int:
     try:
-        return 0 if note is None else Checkpoint.parse(Note.parse(note).text).size
+        return 0 if note is None else read_checkpoint(note).size
     except NoteInvalid:
         return 1  # looked at, and found, when its size comes
