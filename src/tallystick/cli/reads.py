@@ -339,7 +339,10 @@ def _find(ledger: Ledger, place: str | None, key: str | None, source: str, ref: 
     name, equals, value = (ref or "").partition("=")
     if not equals or not name:
         raise click.BadParameter(f"{ref!r} is not NAME=VALUE", param_hint="--ref")
-    return list(ledger.by_reference(name, value))
+    listed: list[Any] = []
+    while page := ledger.by_reference(name, value, after=listed[-1].seq if listed else -1):
+        listed += page
+    return listed
 
 
 @click.command(cls=Command)

@@ -8,7 +8,7 @@ other. Reads never raise for an account that was never used: it stands at zero.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Self
 
 import msgspec
@@ -26,16 +26,23 @@ from tallystick.ledger.openings import Salts, checked_text, opened
 from tallystick.ledger.views import (
     AccountView,
     BalanceView,
+    EventPage,
     Line,
     Page,
     Transaction,
     TrialBalance,
     TrialRow,
 )
-from tallystick.stores.base import EMPTY_HEAD, Head, Store, key_number
+from tallystick.stores.base import EMPTY_HEAD, NO_LIMIT, Head, Store, key_number
 
 MAX_LIMIT = 10_000
 """The most items that one call answers."""
+
+EVENTS_LOOKED_AT = 10_000
+"""The most events that one call looks at to find some."""
+
+EVENTS_PER_READ = 1_000
+"""How many of them are in memory at a time."""
 
 POLL_SECONDS = 0.02
 """How often a replica is asked whether an event has come."""
@@ -93,6 +100,22 @@ class Reads:
         """Every bucket that the account has used, in minor units."""
         check_address(account)
         return self._balances([account], as_of, recorded)
+
+    def balances_of(self, accounts: Sequence[str]) -> tuple[int, dict[str, list[BalanceView]]]:
+        """How many events there are, and every bucket that each of these accounts has used, behind just these events.
+
+        One question to the store however many accounts there are, up to 10,000: many reads together cost each of them
+        least. An account that was never used has no balances. Raises InvalidInput.
+        """
+        if len(accounts) > MAX_LIMIT:
+            raise InvalidInput(path="accounts", problem=f"{len(accounts)} are more than {MAX_LIMIT}")
+        found: dict[str, list[BalanceView]] = {
+            check_address(account, f"accounts[{place}]"): [] for place, account in enumerate(accounts)
+        }
+        seq, rows = self._store.balances_of(self._name, list(found))
+        for account, asset, bucket, balance in rows:
+            found[account].append(BalanceView(account, asset, bucket, balance.amount, balance.version))
+        return seq, found
 
     def balance(
         self,
@@ -268,11 +291,14 @@ class Reads:
                 return found
         return None
 
-    def by_reference(self, name: str, value: str) -> list[Transaction]:
-        """The events that bear this causal reference, oldest first."""
-        if not _is_text(value):
+    def by_reference(self, name: str, value: str, *, after: int = -1, limit: int = 1_000) -> list[Transaction]:
+        """The events that bear this causal reference with a sequence number above ``after``, oldest first; at most
+        ``limit``."""
+        _check_limit(limit)
+        if not (_is_text(name) and _is_text(value)):
             return []
-        return [self.transaction(seq) for seq in self._store.references(self._name, name, value)]
+        found = self._store.references(self._name, name, value, _check_after(after), limit)
+        return [self.transaction(seq) for seq in found]
 
     def reversal_of(self, id: str) -> Reversal | None:
         """How much of a transaction was undone, and by which; None if nothing was."""
@@ -286,6 +312,35 @@ class Reads:
     def events(self, after: int = -1, limit: int = 1_000) -> list[Transaction]:
         """The events with a sequence number above ``after``, in order; at most ``limit``."""
         return [_transaction(body) for body in self._store.events(self._name, max(after + 1, 0), _check_limit(limit))]
+
+    def events_page(
+        self, *, after: int = -1, limit: int = 1_000, types: Collection[str] = (), account: str = ""
+    ) -> EventPage:
+        """The events above ``after`` of these ``types`` (none: of all) that an ``account`` has to do with: it has an
+        entry, or is what the event is about. Up to ``limit``, in order.
+
+        No more than 10,000 events are looked at in a call: what is rare is found page by page, from ``EventPage.after``
+        on. Raises InvalidInput.
+        """
+        _check_limit(limit)
+        first = _check_after(after) + 1
+        if account:
+            check_address(account)
+        marks = [_mark("type", type) for type in types if _is_text(type)]
+        named = _mark("account", account) if account else b""
+        before = min(self.head.seq, first + EVENTS_LOOKED_AT)
+        items: list[Transaction] = []
+        while first < before and len(items) < limit:
+            for body in self._store.events(self._name, first, min(EVENTS_PER_READ, before - first)):
+                first += 1
+                # What the bytes do not even hold, no event says: few have to be read to be passed over.
+                if named in body and (not marks or any(mark in body for mark in marks)):
+                    found = _transaction(body)
+                    if (not types or found.type in types) and (not account or _concerns(found.event, account)):
+                        items.append(found)
+                        if len(items) == limit:
+                            break
+        return EventPage(items, first - 1, first < self.head.seq)
 
     # ------------------------------------------------------------ erasable texts
 
@@ -380,6 +435,15 @@ def _transaction(body: bytes) -> Transaction:
     return Transaction(decode_event(body), leaf_hash(body))
 
 
+def _mark(name: str, value: str) -> bytes:
+    """How a member is written in every event that has it."""
+    return f'"{name}":'.encode() + msgspec.json.encode(value)
+
+
+def _concerns(event: Event, account: str) -> bool:
+    return event.data.get("account") == account or any(entry.account == account for entry in event.entries)
+
+
 def _as_of(lock: Lock, now: str) -> Lock:
     if lock.is_open and lock.expires and lock.expires <= now:
         return msgspec.structs.replace(lock, state="expired")
@@ -393,6 +457,12 @@ def _read_cursor(cursor: str) -> tuple[int, int]:
     if not (seq.isdigit() and index.isdigit() and cursor.isascii() and len(cursor) < 30):
         raise InvalidInput(path="after", problem=f"{cursor!r} is not a cursor")
     return int(seq), int(index)
+
+
+def _check_after(after: int) -> int:
+    if type(after) is not int or not -1 <= after < NO_LIMIT:
+        raise InvalidInput(path="after", problem=f"{after!r} is not the number of an event, nor -1")
+    return after
 
 
 def _check_limit(limit: int) -> int:

@@ -90,6 +90,15 @@ class BalanceView(Struct, frozen=True):
     version: int
 
 
+class EventPage(Struct, frozen=True):
+    """Events that were looked for, as far as was looked: the next page begins ``after`` this sequence number. ``more``:
+    there are events behind it, which nobody looked at; a page may be empty and yet have more behind it."""
+
+    items: list[Transaction]
+    after: int
+    more: bool
+
+
 class AccountView(Struct, frozen=True):
     """What was declared of an account, with its balances."""
 

@@ -24,6 +24,9 @@ from tallystick.kernel.book import Kind
 PART_BITS = 15
 """Entries and keys are partitioned by sequence range, 2^15 events a part: the index being written stays small."""
 
+NO_LIMIT = 2**62
+"""More than there ever are."""
+
 OBJECT_TYPES: dict[str, Any] = {
     "account": Account,
     "asset": Record,
@@ -224,14 +227,18 @@ class Store(Protocol):
     ) -> list[tuple[str, str, str, Balance]]:
         """(account, asset, bucket, balance) sorted, as it stood before event number ``before`` (None: now)."""
 
+    def balances_of(self, ledger: str, accounts: Sequence[str]) -> tuple[int, list[tuple[str, str, str, Balance]]]:
+        """How many events there are, and (account, asset, bucket, balance), sorted, of these accounts, all of them as
+        they stood behind just these events."""
+
     def entries(self, ledger: str, balance_ids: Sequence[int], first: int, before: int, limit: int) -> list[EntryRow]:
         """Entries of these balances with first <= seq < before, in order of (seq, balance id), up to ``limit``."""
 
     def backdated(self, ledger: str, balance_ids: Sequence[int] | None = None) -> list[tuple[int, int, str, int]]:
         """(balance id, seq, effective, amount) of every back-dated entry of these balances (None: of all)."""
 
-    def references(self, ledger: str, name: str, value: str) -> list[int]:
-        """The sequence numbers of the events with this causal reference, ascending."""
+    def references(self, ledger: str, name: str, value: str, after: int = -1, limit: int = NO_LIMIT) -> list[int]:
+        """The sequence numbers above ``after`` of the events with this causal reference, ascending, up to ``limit``."""
 
     def references_between(self, ledger: str, first: int, before: int) -> list[tuple[str, str, int]]:
         """(name, value, seq) of each causal reference of the events with first <= seq < before, in any order."""

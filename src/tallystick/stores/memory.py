@@ -18,6 +18,7 @@ from tallystick.kernel import Balance, Lock
 from tallystick.stores import chunks
 from tallystick.stores.base import (
     EMPTY_HEAD,
+    NO_LIMIT,
     BalanceRow,
     Batch,
     Claim,
@@ -111,9 +112,10 @@ class MemoryStore:
             found = [(number, seq) for number, places in shelf.keys.items() for seq in places if first <= seq < end]
         return iter(sorted(found, key=lambda row: row[1]))
 
-    def references(self, ledger: str, name: str, value: str) -> list[int]:
+    def references(self, ledger: str, name: str, value: str, after: int = -1, limit: int = NO_LIMIT) -> list[int]:
         with self._open():
-            return sorted(self._shelf(ledger).references.get((name, value), ()))
+            found = self._shelf(ledger).references.get((name, value), ())
+            return sorted(seq for seq in found if seq > after)[:limit]
 
     def references_between(self, ledger: str, first: int, before: int) -> list[tuple[str, str, int]]:
         with self._open():
@@ -139,6 +141,11 @@ class MemoryStore:
         with self._open():
             shelf = self._shelf(ledger)
             return shelf.balances(shelf.head.seq if before is None else before, accounts)
+
+    def balances_of(self, ledger: str, accounts: Sequence[str]) -> tuple[int, list[tuple[str, str, str, Balance]]]:
+        with self._open():
+            shelf = self._shelf(ledger)
+            return shelf.head.seq, shelf.balances(shelf.head.seq, accounts)
 
     def entries(self, ledger: str, balance_ids: Sequence[int], first: int, before: int, limit: int) -> list[EntryRow]:
         with self._open():

@@ -6,7 +6,6 @@ up is reported, never repaired.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 from bisect import bisect_left, bisect_right
@@ -23,6 +22,7 @@ from tallystick.kernel import Balance, Lock
 from tallystick.stores import chunks
 from tallystick.stores.base import (
     EMPTY_HEAD,
+    NO_LIMIT,
     OBJECT_TYPES,
     PART_BITS,
     Batch,
@@ -32,13 +32,13 @@ from tallystick.stores.base import (
     HeadMoved,
     Joined,
     LoadedAccount,
-    OpeningRow,
-    TileRow,
     lock_place,
     object_row,
 )
 from tallystick.stores.sql import statements
-from tallystick.stores.sqlite_file import SQL, SqliteFile
+from tallystick.stores.sqlite_beside import SqliteBeside
+from tallystick.stores.sqlite_current import current_balances
+from tallystick.stores.sqlite_file import SQL
 
 ENTRIES_PER_SNAPSHOT = 32
 """A snapshot is due when so many entries per balance were posted since the last one."""
@@ -49,43 +49,41 @@ LOOKED_UP = 8_192
 _LAST = 2**62
 
 
-class SqliteStore(SqliteFile):
+class SqliteStore(SqliteBeside):
     """The store in a ledger file; see Store for what each method does."""
 
     shared = False
     epoch = 0
 
     def __init__(self, path: Path | str, *, read_only: bool = False, create: bool = True) -> None:
-        self._ids: dict[str, int] = {}
-        self._heads: dict[str, Head] = {}  # after the last commit of this process, which alone may write
+        # After the last commit of this process, which alone may write from then on until it closes the file.
+        self._heads: dict[str, Head] = {}
         self._recent: dict[str, tuple[int, list[bytes]]] = {}  # the row of events last read one by one, checked
         super().__init__(path, read_only=read_only, create=create)
-
-    def _id(self, connection: sqlite3.Connection, ledger: str) -> int | None:
-        found = self._ids.get(ledger)
-        if found is None:
-            self._ids.update(connection.execute(SQL["ledgers"]))
-            found = self._ids.get(ledger)
-        return found
 
     # ------------------------------------------------------------ writing
 
     def append(self, batches: Iterable[Batch], *, epoch: int | None = None) -> None:
         ledger: int | None = None
-        batch: Batch | None = None
         follows: tuple[str, Head] | None = None
-        with self._writing() as connection:
-            for batch in batches:
-                if ledger is None:
-                    ledger = self._claim(connection, batch)
-                elif (batch.ledger, batch.expected) != follows:
-                    raise HeadMoved
-                follows = (batch.ledger, batch.head)
-                self._add_events(connection, ledger, batch)
-                self._add_openings(connection, ledger, batch)
-                self._add_projections(connection, ledger, batch)
-        if batch is not None:
-            self._heads[batch.ledger] = batch.head
+        with self._write_lock:
+            try:
+                with self._writing() as connection:
+                    for batch in batches:
+                        if ledger is None:
+                            ledger = self._claim(connection, batch)
+                        elif (batch.ledger, batch.expected) != follows:
+                            raise HeadMoved
+                        follows = (batch.ledger, batch.head)
+                        self._add_events(connection, ledger, batch)
+                        self._add_openings(connection, ledger, batch)
+                        self._add_projections(connection, ledger, batch)
+            except BaseException:
+                if follows is not None:
+                    self._heads.pop(follows[0], None)  # how it ended, only the file can tell
+                raise
+            if follows is not None:
+                self._heads[follows[0]] = follows[1]
 
     def within(self, connection: Any) -> Joined:
         raise InvalidInput(path="connection", problem="only a ledger in PostgreSQL can join a transaction of yours")
@@ -95,7 +93,7 @@ class SqliteStore(SqliteFile):
 
     def _claim(self, connection: sqlite3.Connection, batch: Batch) -> int:
         """The ledger's number, if the ledger stands where the batch expects it."""
-        known = self._heads.pop(batch.ledger, None)
+        known = self._heads.get(batch.ledger)
         if known is None:
             self._ids.pop(batch.ledger, None)
         ledger = self._id(connection, batch.ledger)
@@ -145,6 +143,7 @@ class SqliteStore(SqliteFile):
                 if ledger is None:
                     raise LedgerNotFound(path=f"{self.path} {batch.ledger}")
                 if cleared is None:
+                    self._heads.pop(batch.ledger, None)  # how many balances there are is about to be counted anew
                     for statement in statements("sqlite/clear_projections.sql"):
                         connection.execute(statement, {"ledger": ledger} if ":ledger" in statement else {})
                     cleared = ledger
@@ -168,19 +167,6 @@ class SqliteStore(SqliteFile):
             connection.execute(SQL["add_snapshot_point"], (id, part))
         return True
 
-    def keep(self, ledger: str, name: str, body: bytes) -> None:
-        with self._writing() as connection:
-            id = self._id(connection, ledger)
-            if id is not None:
-                connection.execute(SQL["put_cache"], (id, name, hashlib.sha256(body).digest() + body))
-
-    def erase(self, ledger: str, commitments: Sequence[str]) -> int:
-        with self._writing() as connection:
-            asked = (self._id(connection, ledger), json.dumps(list(commitments)))
-            erased = connection.execute(SQL["erase"], asked).rowcount
-        self._empty_log()
-        return erased
-
     # ------------------------------------------------------------ reading: heads and events
 
     def ledgers(self) -> list[str]:
@@ -188,9 +174,19 @@ class SqliteStore(SqliteFile):
             return [name for name, _ in connection.execute(SQL["ledgers"])]
 
     def head(self, ledger: str) -> Head | None:
+        known = self._known_head(ledger)
+        if known is not None:
+            return known
         with self._reading() as connection:
             id = self._id(connection, ledger)
             return None if id is None else self._head(connection, id, ledger)
+
+    def _known_head(self, ledger: str) -> Head | None:
+        """Where the ledger stands, if this process made the last commit: durable, and right without a look at the file.
+
+        To be asked for before a snapshot begins, which then holds at least as much: what came since is left out.
+        """
+        return None if self._closed else self._heads.get(ledger)
 
     def _head(self, connection: sqlite3.Connection, ledger: int, name: str = "") -> Head:
         """Where a ledger stands; with its ``name``, checked against its last event."""
@@ -202,6 +198,11 @@ class SqliteStore(SqliteFile):
         return Head(row[0], row[1], row[2], made) if row else EMPTY_HEAD
 
     def events(self, ledger: str, first: int, limit: int) -> list[bytes]:
+        known = self._known_head(ledger)
+        if known is not None:
+            limit = min(limit, known.seq - first)
+            if limit <= 0:
+                return []
         with self._reading() as connection:
             id = self._id(connection, ledger)
             if id is None or limit <= 0:
@@ -216,7 +217,7 @@ class SqliteStore(SqliteFile):
                 chunks.check_last(ledger, seq, count, time, hash, body)
                 bodies = chunks.unpack(ledger, seq, count, hash, encoding, body)
                 found.extend(bodies[max(first - seq, 0) : first + limit - seq])
-            head = self._head(connection, id, ledger)
+            head = known or self._head(connection, id, ledger)
             if len(found) != max(min(first + limit, head.seq) - max(first, 0), 0):
                 raise LedgerCorrupt(where=f"event {ledger}/{first + len(found)}", problem="it is missing")
             return found
@@ -238,13 +239,14 @@ class SqliteStore(SqliteFile):
         first, bodies = self._recent.get(ledger, (0, []))
         if first <= seq < first + len(bodies):
             return bodies[seq - first]
+        known = self._known_head(ledger)
         with self._reading() as connection:
             id = self._id(connection, ledger)
             if id is None or seq < 0:
                 return None
             row = connection.execute(SQL["event_row_before"], (id, seq)).fetchone()
             if row is None or seq >= row[0] + row[1]:
-                if seq < self._head(connection, id, ledger).seq:
+                if seq < (known or self._head(connection, id, ledger)).seq:
                     raise LedgerCorrupt(where=f"event {ledger}/{seq}", problem="it is missing", seq=seq)
                 return None
         first = int(row[0])
@@ -253,11 +255,14 @@ class SqliteStore(SqliteFile):
         return bodies[seq - first]
 
     def seq_at(self, ledger: str, time: str) -> int:
+        known = self._known_head(ledger)
+        if known is not None and known.time <= time:
+            return known.seq
         with self._reading() as connection:
             id = self._id(connection, ledger)
             if id is None:
                 return 0
-            low, high, later = 0, self._head(connection, id).seq, None
+            low, high, later = 0, (known or self._head(connection, id)).seq, None
             while low < high:
                 middle = (low + high) // 2
                 row = connection.execute(SQL["event_row_before"], (id, middle)).fetchone()
@@ -276,22 +281,57 @@ class SqliteStore(SqliteFile):
     # ------------------------------------------------------------ reading: balances and entries
 
     def load_accounts(self, ledger: str, addresses: Sequence[str]) -> dict[str, LoadedAccount]:
+        known = self._known_head(ledger)
         with self._reading() as connection:
             id = self._id(connection, ledger)
             if id is None:
                 return {address: LoadedAccount(None, []) for address in addresses}
-            declared = self._objects(connection, id, "account", addresses)
-            rows = connection.execute(SQL["balances_by_account"], (id, json.dumps(list(addresses)))).fetchall()
-            latest = self._latest(connection, id, [row[0] for row in rows], None)
-            found = {address: LoadedAccount(declared.get(address), []) for address in addresses}
-            for number, account, asset, bucket in rows:
-                version, after = self._known(latest, number)
-                found[account].balances.append((asset, bucket, Balance(number, after, version)))
+            found = {address: LoadedAccount(None, []) for address in addresses}
+            for address, account in self._objects(connection, id, "account", addresses).items():
+                found[address] = LoadedAccount(account, [])
+            for address, asset, bucket, balance in self._current(connection, id, known, list(found))[1]:
+                found[address].balances.append((asset, bucket, balance))
             return found
+
+    def balances_of(self, ledger: str, accounts: Sequence[str]) -> tuple[int, list[tuple[str, str, str, Balance]]]:
+        wanted = list(dict.fromkeys(accounts))
+        known, id = self._known_head(ledger), self._ids.get(ledger)
+        if known is not None and id is not None:
+            with self._asking() as connection:
+                found = self._before(connection, id, known.seq, wanted)
+            if found is not None:
+                return known.seq, found
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            return (0, []) if id is None else self._current(connection, id, None, wanted)
+
+    def _current(
+        self, connection: sqlite3.Connection, ledger: int, known: Head | None, accounts: list[str]
+    ) -> tuple[int, list[tuple[str, str, str, Balance]]]:
+        """The balances of accounts at the head that is known or, if one has come since, at that of the snapshot."""
+        if known is not None:
+            found = self._before(connection, ledger, known.seq, accounts)
+            if found is not None:
+                return known.seq, found
+        seq = self._head(connection, ledger).seq
+        found = self._before(connection, ledger, seq, accounts)
+        if found is None:
+            raise LedgerCorrupt(where=f"{self.path} {', '.join(accounts):.80}", problem="a balance has no entry")
+        return seq, found
+
+    def _before(
+        self, connection: sqlite3.Connection, ledger: int, before: int, accounts: list[str]
+    ) -> list[tuple[str, str, str, Balance]] | None:
+        """The balances of accounts before an event number, sorted; None if one has no entry before it."""
+        last = max(before - 1, 0) >> PART_BITS
+        found = current_balances(connection, ledger, before, last, accounts, str(self.path))
+        return found and sorted(found, key=itemgetter(0, 1, 2))
 
     def balances(
         self, ledger: str, before: int | None = None, accounts: Sequence[str] | None = None
     ) -> list[tuple[str, str, str, Balance]]:
+        if before is None and accounts is not None:
+            return self.balances_of(ledger, accounts)[1]
         with self._reading() as connection:
             id = self._id(connection, ledger)
             if id is None:
@@ -300,7 +340,8 @@ class SqliteStore(SqliteFile):
                 rows = connection.execute(SQL["all_balances"], (id,)).fetchall()
                 latest = self._latest(connection, id, None, before)
             else:
-                rows = connection.execute(SQL["balances_by_account"], (id, json.dumps(list(accounts)))).fetchall()
+                asked = {"ledger": id, "accounts": json.dumps(list(dict.fromkeys(accounts)))}
+                rows = connection.execute(SQL["balances_by_account"], asked).fetchall()
                 latest = self._latest(connection, id, [row[0] for row in rows], before)
             found = []
             for number, account, asset, bucket in rows:
@@ -308,13 +349,8 @@ class SqliteStore(SqliteFile):
                     version, after = latest[number]
                     found.append((account, asset, bucket, Balance(number, after, version)))
                 elif before is None:
-                    self._known(latest, number)
+                    raise LedgerCorrupt(where=f"{self.path} balance {number}", problem="it has no entry")
             return sorted(found, key=lambda item: item[:3])
-
-    def _known(self, latest: dict[int, tuple[int, int]], balance: int) -> tuple[int, int]:
-        if balance not in latest:
-            raise LedgerCorrupt(where=f"{self.path} balance {balance}", problem="it has no entry")
-        return latest[balance]
 
     def _latest(
         self, connection: sqlite3.Connection, ledger: int, wanted: Sequence[int] | None, before: int | None
@@ -350,11 +386,12 @@ class SqliteStore(SqliteFile):
 
     def entries(self, ledger: str, balance_ids: Sequence[int], first: int, before: int, limit: int) -> list[EntryRow]:
         found: list[EntryRow] = []
+        known = self._known_head(ledger)
         with self._reading() as connection:
             id = self._id(connection, ledger)
             if id is None:
                 return []
-            before = min(before, self._head(connection, id).seq)
+            before = min(before, (known or self._head(connection, id)).seq)
             for part in range(max(first, 0) >> PART_BITS, (before >> PART_BITS) + 1):
                 if len(found) >= limit:
                     break
@@ -378,44 +415,6 @@ class SqliteStore(SqliteFile):
             if balance_ids is None:
                 return connection.execute(SQL["backdated_of_all"], (id,)).fetchall()
             return connection.execute(SQL["backdated_of"], (id, json.dumps(list(balance_ids)))).fetchall()
-
-    # ------------------------------------------------------------ reading: openings
-
-    def openings(self, ledger: str, commitments: Sequence[str]) -> dict[str, OpeningRow]:
-        with self._reading() as connection:
-            asked = (self._id(connection, ledger), json.dumps(list(commitments)))
-            rows = connection.execute(SQL["openings"], asked).fetchall()
-            return {row[0]: _opening(*row) for row in rows}
-
-    def openings_between(self, ledger: str, first: int, before: int) -> list[OpeningRow]:
-        with self._reading() as connection:
-            asked = (self._id(connection, ledger), first, before)
-            return [_opening(*row) for row in connection.execute(SQL["openings_between"], asked)]
-
-    # ------------------------------------------------------------ the log over the events
-
-    def tiles(self, ledger: str, places: Sequence[tuple[int, int]]) -> list[bytes]:
-        with self._reading() as connection:
-            id = self._id(connection, ledger)
-            rows = [connection.execute(SQL["tile"], (id, *place)).fetchone() for place in places]
-        return [b"" if row is None else row[0] for row in rows]
-
-    def checkpoint(self, ledger: str) -> bytes | None:
-        with self._reading() as connection:
-            row = connection.execute(SQL["checkpoint"], (self._id(connection, ledger),)).fetchone()
-        return None if row is None else row[0]
-
-    def checkpoints(self, ledger: str, after: int = -1, limit: int = 1_000) -> list[tuple[int, bytes]]:
-        with self._reading() as connection:
-            rows = connection.execute(SQL["checkpoints"], (self._id(connection, ledger), after, limit))
-            return [(size, note) for size, note, _ in rows]
-
-    def keep_log(self, ledger: str, tiles: Sequence[TileRow], size: int, note: bytes) -> None:
-        with self._writing() as connection:
-            id = self._id(connection, ledger)
-            connection.executemany(SQL["put_tile"], [(id, *tile) for tile in tiles])
-            if note:
-                connection.execute(SQL["add_checkpoint"], {"ledger": id, "size": size, "note": note})
 
     # ------------------------------------------------------------ reading: keys, references, objects
 
@@ -455,14 +454,19 @@ class SqliteStore(SqliteFile):
                     raise LedgerCorrupt(where=f"{self.path} part {part}", problem="a row holds what it never held")
                 yield row
 
-    def references(self, ledger: str, name: str, value: str) -> list[int]:
+    def references(self, ledger: str, name: str, value: str, after: int = -1, limit: int = NO_LIMIT) -> list[int]:
         found: list[int] = []
+        known = self._known_head(ledger)
         with self._reading() as connection:
             id = self._id(connection, ledger)
-            if id is not None:
-                for part in range((self._head(connection, id).seq >> PART_BITS) + 1):
-                    rows = connection.execute(SQL["references_in_part"], (id, part, name, value))
-                    found.extend(seq for (seq,) in rows)
+            if id is None:
+                return []
+            last = (known or self._head(connection, id)).seq >> PART_BITS
+            for part in range((after + 1) >> PART_BITS, last + 1):
+                asked = (id, part, name, value, after, limit - len(found))
+                found.extend(seq for (seq,) in connection.execute(SQL["references_in_part"], asked))
+                if len(found) >= limit:
+                    break
         return found
 
     def load_objects(self, ledger: str, kind: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
@@ -525,22 +529,24 @@ class SqliteStore(SqliteFile):
             asked = {"ledger": self._id(connection, ledger), "prefix": prefix, "after": after, "limit": limit}
             return [account for (account,) in connection.execute(SQL["accounts"], asked)]
 
-    def kept(self, ledger: str, name: str) -> bytes | None:
-        with self._reading() as connection:
-            row = connection.execute(SQL["cached"], (self._id(connection, ledger), name)).fetchone()
-        if row is None or hashlib.sha256(row[0][32:]).digest() != row[0][:32]:
-            return None  # what was damaged is as good as lost, and losing it loses nothing
-        return bytes(row[0][32:])
-
     # ------------------------------------------------------------ upkeep
 
     def check(self) -> list[str]:
+        with self._write_lock, self._reading() as connection:  # nobody posts meanwhile
+            moved = [name for name, head in self._heads.items() if self._file_head(connection, name) != head]
+            for name in moved:
+                del self._heads[name]  # from here on the file is asked
         with self._reading() as connection:
-            found = [row[0] for row in connection.execute("PRAGMA integrity_check(100)") if row[0] != "ok"]
+            found = [f"ledger {name} does not end where this process left it" for name in moved]
+            found += [row[0] for row in connection.execute("PRAGMA integrity_check(100)") if row[0] != "ok"]
             for ledger, *row in connection.execute(SQL["all_objects"]):
                 if tuple(row) != object_row(row[0], row[1], self._decode(row[0], row[-1])):
                     found.append(f"{row[0]} {row[1]} of ledger {ledger} is not indexed by what it says")
         return found
+
+    def _file_head(self, connection: sqlite3.Connection, ledger: str) -> Head | None:
+        id = self._id(connection, ledger)
+        return None if id is None else self._head(connection, id)
 
     def stats(self, ledger: str) -> dict[str, int]:
         with self._reading() as connection:
@@ -554,10 +560,6 @@ class SqliteStore(SqliteFile):
         files = [self.path, self.path.with_name(self.path.name + "-wal")]
         counts["file_bytes"] = sum(file.stat().st_size for file in files if file.exists())
         return counts
-
-
-def _opening(commitment: str, salt: bytes, text: bytes, seq: int) -> OpeningRow:
-    return commitment, bytes(salt), bytes(text).decode(), seq  # damaged text is what the reader reports as such
 
 
 def _by_part(rows: Sequence[Any], seq: Callable[[Any], int]) -> Iterator[tuple[int, Sequence[Any]]]:

@@ -151,8 +151,8 @@ class SqliteFile:
             raise LedgerCorrupt(where=str(self.path), problem="its list of ledgers is damaged")
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection of the reader's own, in one snapshot of the file."""
+    def _asking(self) -> Iterator[sqlite3.Connection]:
+        """A connection of the reader's own, for one statement, which is in a snapshot of its own."""
         if self._closed:
             raise Closed()
         with self._readers_lock:
@@ -161,21 +161,29 @@ class SqliteFile:
             connection = self._connect(read_only=True)
             self._check_place()
         try:
-            connection.execute("BEGIN")
             yield connection
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise translate(error, self.path) from None
         except (TypeError, KeyError) as error:  # a damaged row: text where a number was, a kind that there never was
             raise LedgerCorrupt(where=str(self.path), problem=f"a row holds what it never held: {error}") from error
         finally:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
             with self._readers_lock:
                 if len(self._readers) < MAX_READERS and not self._closed:
                     self._readers.append(connection)
                     connection = None
             if connection is not None:
                 connection.close()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection of the reader's own, in one snapshot of the file, which begins with the first statement."""
+        with self._asking() as connection:
+            try:
+                connection.execute("BEGIN")
+                yield connection
+            finally:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

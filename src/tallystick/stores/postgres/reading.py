@@ -18,6 +18,7 @@ from tallystick.errors import LedgerCorrupt
 from tallystick.kernel import Balance, Lock
 from tallystick.stores import chunks
 from tallystick.stores.base import (
+    NO_LIMIT,
     OBJECT_TYPES,
     PART_BITS,
     EntryRow,
@@ -207,7 +208,8 @@ class Reading(ArchivedReading):
                 return found
             declared = self._objects(connection, id, "account", asked)
             found.update({address: LoadedAccount(account, []) for address, account in declared.items()})
-            for account, asset, bucket, balance in self._balances_of(connection, id, asked, None):
+            standing = self._standing(connection, id)
+            for account, asset, bucket, balance in self._balances_of(connection, id, asked, standing, None):
                 found[account].balances.append((asset, bucket, balance))
             return found
 
@@ -221,15 +223,26 @@ class Reading(ArchivedReading):
             if accounts is None:
                 return self._all_balances(connection, id, before)
             asked = [account for account in accounts if is_text(account)]
-            return sorted(self._balances_of(connection, id, asked, before), key=lambda row: row[:3])
+            standing = self._standing(connection, id, before)
+            return sorted(self._balances_of(connection, id, asked, standing, before), key=lambda row: row[:3])
+
+    def balances_of(self, ledger: str, accounts: Sequence[str]) -> tuple[int, list[tuple[str, str, str, Balance]]]:
+        with self._reading() as connection:
+            id = self._id(connection, ledger)
+            if id is None:
+                return 0, []
+            asked = [account for account in accounts if is_text(account)]
+            standing = self._standing(connection, id)
+            found = self._balances_of(connection, id, asked, standing, None)
+            return standing.head.seq, sorted(found, key=lambda row: row[:3])
 
     def _balances_of(
-        self, connection: Link, ledger: int, accounts: list[str], before: int | None
+        self, connection: Link, ledger: int, accounts: list[str], standing: Standing, before: int | None
     ) -> list[tuple[str, str, str, Balance]]:
         rows = self._rows(connection, "balances_by_account", ledger=ledger, accounts=accounts)
         if not rows:
             return []
-        latest = self._latest(connection, ledger, {row[0]: row[1] for row in rows}, before)
+        latest = self._latest(connection, ledger, {row[0]: row[1] for row in rows}, standing, before)
         found = []
         numbers = self._known(ledger)
         for stored, number, account, asset, bucket in rows:
@@ -242,11 +255,10 @@ class Reading(ArchivedReading):
         return found
 
     def _latest(
-        self, connection: Link, ledger: int, wanted: dict[int, int], before: int | None
+        self, connection: Link, ledger: int, wanted: dict[int, int], standing: Standing, before: int | None
     ) -> dict[int, tuple[int, int]]:
         """(version, amount) of each stored balance, of which ``wanted`` has the numbers: from the parts since the last
         snapshot or the archive, or else from these."""
-        standing = self._standing(connection, ledger, before)
         asked = self._tail(standing, before)
         archived = self._long_ago(connection, ledger, standing, before, list(wanted.values()))
         found = {stored: archived[number] for stored, number in wanted.items() if number in archived}
@@ -372,14 +384,14 @@ class Reading(ArchivedReading):
                 rows = self._rows(connection, query, ledger=id, **asked)
             yield from rows
 
-    def references(self, ledger: str, name: str, value: str) -> list[int]:
+    def references(self, ledger: str, name: str, value: str, after: int = -1, limit: int = NO_LIMIT) -> list[int]:
         with self._source.reading() as connection:
             id = self._id(connection, ledger)
             if id is None or not (is_text(name) and is_text(value)):
                 return []
             standing = self._standing(connection, id)
-            periods, parts = standing.places(KEY_PART_BITS, 0, standing.head.seq)
-            asked = {"periods": periods, "parts": parts, "name": name, "value": value}
+            periods, parts = standing.places(KEY_PART_BITS, after + 1, standing.head.seq)
+            asked = {"periods": periods, "parts": parts, "name": name, "value": value, "after": after, "limit": limit}
             return [seq for (seq,) in self._rows(connection, "references", ledger=id, **asked)]
 
     # ------------------------------------------------------------ openings

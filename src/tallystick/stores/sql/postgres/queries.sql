@@ -246,10 +246,10 @@ FROM unnest(%(periods)s::integer[], %(parts)s::integer[]) AS place (period, part
 CROSS JOIN LATERAL (
     SELECT seq FROM tallystick.reference
     WHERE ledger = %(ledger)s AND reference.period = place.period AND (seq >> 18)::integer = place.part
-      AND name = %(name)s AND value = %(value)s
+      AND name = %(name)s AND value = %(value)s AND seq > %(after)s
     OFFSET 0
 ) AS found
-ORDER BY found.seq;
+ORDER BY found.seq LIMIT %(limit)s;
 
 -- name: objects
 SELECT id, body FROM tallystick.object WHERE ledger = %(ledger)s AND kind = %(kind)s;

@@ -98,8 +98,36 @@ ORDER BY seq;
 SELECT seq, count, time, hash, encoding, body FROM event WHERE ledger = ? AND seq <= ? ORDER BY seq DESC LIMIT 1;
 
 -- name: balances_by_account
-SELECT id, account, asset, bucket FROM balance
-WHERE ledger = ? AND account IN (SELECT value FROM json_each(?));
+-- The index is named, and the join goes from the accounts, because SQLite would else read every balance of the ledger.
+SELECT balance.id, account, asset, bucket FROM json_each(:accounts) AS wanted
+CROSS JOIN balance INDEXED BY sqlite_autoindex_balance_2 ON ledger = :ledger AND account = wanted.value;
+
+-- name: current_balances
+-- The balances of some accounts before an event number, as one document: each one's last entry in the newest part that
+-- has one, back to the last snapshot, or else what that says. `last` is the part of the last event that counts.
+WITH RECURSIVE since (part) AS (
+    SELECT coalesce(max(part), 0) FROM snapshot_point WHERE ledger = :ledger AND part <= :last
+), place (part) AS (
+    VALUES (:last) UNION ALL SELECT part - 1 FROM place WHERE part > (SELECT part FROM since)
+)
+SELECT json_group_array(json_array(
+    wanted.key, balance.id, asset, bucket, coalesce(entry.version, snapshot.version),
+    before, amount, coalesce(entry.after, snapshot.after)))
+FROM json_each(:accounts) AS wanted
+CROSS JOIN balance INDEXED BY sqlite_autoindex_balance_2
+    ON balance.ledger = :ledger AND balance.account = wanted.value
+LEFT JOIN entry ON entry.ledger = :ledger AND entry.balance = balance.id
+    AND entry.part = (
+        SELECT place.part FROM place
+        CROSS JOIN entry AS any ON any.ledger = :ledger AND any.part = place.part AND any.balance = balance.id
+            AND any.seq < :before
+        LIMIT 1)
+    AND entry.version = (
+        SELECT version FROM entry AS last
+        WHERE last.ledger = :ledger AND last.part = entry.part AND last.balance = balance.id AND last.seq < :before
+        ORDER BY version DESC LIMIT 1)
+LEFT JOIN snapshot ON snapshot.ledger = :ledger AND snapshot.part = (SELECT part FROM since)
+    AND snapshot.balance = CASE WHEN entry.version IS NULL THEN balance.id END;
 
 -- name: all_balances
 SELECT id, account, asset, bucket FROM balance WHERE ledger = ?;
@@ -168,7 +196,7 @@ SELECT number, seq FROM idempotency WHERE ledger = ? AND part = ? AND seq >= ? A
 SELECT name, value, seq FROM reference WHERE ledger = ? AND part = ? AND seq >= ? AND seq < ?;
 
 -- name: references_in_part
-SELECT seq FROM reference WHERE ledger = ? AND part = ? AND name = ? AND value = ? ORDER BY seq;
+SELECT seq FROM reference WHERE ledger = ? AND part = ? AND name = ? AND value = ? AND seq > ? ORDER BY seq LIMIT ?;
 
 -- name: objects
 SELECT id, body FROM object WHERE ledger = ? AND kind = ?;
