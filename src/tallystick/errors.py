@@ -131,7 +131,34 @@ class IdempotencyConflict(Refusal):
     code = "idempotency_conflict"
 
 
+# ---------------------------------------------------------------- refusals: who asks
+
+
+class Unauthenticated(Refusal):
+    """who asks is not known: {problem}"""
+
+    code = "unauthenticated"
+
+
+class Forbidden(Refusal):
+    """this key does not allow it: {problem}"""
+
+    code = "forbidden"
+
+
+class MandateExceeded(Refusal):
+    """the mandate allows {limit}: {asked} was asked for, {left} is left until {resets}"""
+
+    code = "mandate_exceeded"
+
+
 # ---------------------------------------------------------------- refusals: things that are not there
+
+
+class NotFound(Refusal):
+    """there is no {what}"""
+
+    code = "not_found"
 
 
 class AccountNotFound(Refusal):
@@ -337,6 +364,13 @@ class Overloaded(Fault):
     """{queued} commands are waiting already, the limit is {limit}: try again in a moment"""
 
     code = "overloaded"
+    retryable = True
+
+
+class RateLimited(Fault):
+    """too many requests: try again in {retry_after_seconds} seconds"""
+
+    code = "rate_limited"
     retryable = True
 
 
