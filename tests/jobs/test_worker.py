@@ -21,13 +21,12 @@ from tallystick.evidence.home import LogHome
 from tallystick.jobs import Options, Runner, standard_jobs
 from tests.cli.conftest import Tally
 from tests.conftest import NewUrl
-from tests.jobs import tally as _registered  # noqa: F401 - it makes the commands known
 from tests.jobs.support import eventually
 from tests.ledger.test_audit import unguarded
 from tests.support.stores import LASTING
 
 USD = "USD/2"
-ROOT = Path(__file__).parents[2]
+PROGRAM = str(Path(sys.executable).with_name("tally"))
 
 
 @pytest.fixture(params=LASTING)
@@ -54,10 +53,9 @@ class Worker:
         self._errors = tally.folder / f"errors-{os.urandom(4).hex()}"
         with self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.jobs.tally", "-f", tally.file, "worker", "--json", *words],
+                [PROGRAM, "-f", tally.file, "worker", "--json", *words],
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                cwd=ROOT,
             )
         assert self.process.stdout is not None
         said = self.process.stdout.readline()

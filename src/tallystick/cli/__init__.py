@@ -12,19 +12,23 @@ from tallystick.cli import (
     archive,
     attest,
     cells,
+    endpoints,
     export,
     fees,
     holds,
+    keys,
     locks,
     log,
     migrate,
     movements,
     promo,
     reads,
+    serve,
     serving,
     settings,
     upkeep,
     witness,
+    worker,
 )
 from tallystick.cli.root import tally
 
@@ -45,6 +49,10 @@ for module in (
     log,
     export,
     witness,
+    serve,
+    worker,
+    keys,
+    endpoints,
 ):
     for command in module.COMMANDS:
         tally.add_command(command)
