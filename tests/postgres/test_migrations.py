@@ -15,6 +15,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
+import tallystick
+
 from tallystick.errors import InvalidInput, NotPermitted, SchemaMismatch, Unavailable
 from tallystick.stores.postgres import migrations
 from tallystick.stores.postgres.migrations import Migration, known, migrate, plan, require_current, state
@@ -96,9 +98,31 @@ def test_a_plan_says_what_was_applied_and_when(empty_postgres: str) -> None:
     assert (first.applied[10], first.applied[-1], third.applied) == ("T", "Z", "")
 
 
+def test_the_first_ones_are_applied_together_or_not_at_all(empty_postgres: str) -> None:
+    first = migration(1, "CREATE TABLE tallystick.first (a integer)")
+    broken = migration(2, "SELECT * FROM tallystick.nowhere")
+    with pytest.raises(SchemaMismatch):
+        migrate(empty_postgres, [first, broken])
+    assert execute(empty_postgres, "SELECT to_regclass('tallystick.first')") == (None,)
+
+
+def test_many_may_open_an_empty_database_at_once(empty_postgres: str) -> None:
+    """Two services that start together must not find the tables half made."""
+    together = threading.Barrier(4)
+
+    def open_it() -> list[str]:
+        together.wait(60)
+        with tallystick.open(empty_postgres) as database:
+            return database.ledgers()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [opened.result(60) for opened in [pool.submit(open_it) for _ in range(4)]] == [[]] * 4
+
+
 def test_one_that_fails_leaves_nothing_of_it_behind(empty_postgres: str) -> None:
     first = migration(1, "CREATE TABLE tallystick.first (a integer)")
     broken = migration(2, "CREATE TABLE tallystick.second (a integer); SELECT * FROM tallystick.nowhere")
+    migrate(empty_postgres, [first])
     with pytest.raises(SchemaMismatch, match=r"0002_made_2 cannot be applied: relation .* does not exist"):
         migrate(empty_postgres, [first, broken])
     assert execute(empty_postgres, "SELECT to_regclass('tallystick.first'), to_regclass('tallystick.second')") == (

@@ -9,6 +9,7 @@ from tallystick.clock import Clock, system_clock
 from tallystick.control.base import Control
 from tallystick.control.memory import MemoryControl
 from tallystick.errors import InvalidInput
+from tallystick.stores.urls import place_of
 
 SUFFIX = "-service"
 """What a ledger file's name is followed by in the name of the file of its operator's records."""
@@ -26,22 +27,10 @@ def open_control(url: str | Path, *, create: bool = True, clock: Clock = system_
     newer version), LedgerCorrupt, KeyFileUnsafe (others may read or write the file), Unavailable; of a database
     NotPermitted and SchemaMismatch.
     """
-    text = str(url)
-    scheme, separator, rest = text.partition("://")
-    if isinstance(url, Path) or not separator:
-        path = text.removeprefix("sqlite:")
-    elif scheme == "memory":
+    kind, place = place_of(url)
+    if kind == "memory":
         return MemoryControl(clock)
-    elif scheme in ("postgresql", "postgres"):
-        return _postgres(text, create=create)
-    elif scheme == "sqlite":
-        path = rest.removeprefix("/") if rest.startswith("/./") else rest  # sqlite:///./here.db is beside us
-    else:
-        known = "sqlite:///<path>, postgresql://<host>/<database> and memory://"
-        raise InvalidInput(path="url", problem=f"{scheme}:// is not known; there are {known}")
-    if not path or Path(path).is_dir():
-        raise InvalidInput(path="url", problem=f"{text!r} names no file")
-    return _sqlite(Path(path), create=create, clock=clock)
+    return _postgres(place, create=create) if kind == "postgres" else _sqlite(Path(place), create=create, clock=clock)
 
 
 def beside(path: Path) -> Path:

@@ -20,6 +20,7 @@ from tallystick.ledger.views import Report
 from tallystick.stores.base import Store
 from tallystick.stores.memory import MemoryStore
 from tallystick.stores.sqlite import SqliteStore
+from tallystick.stores.urls import place_of
 
 EVENTS_CHECKED_ON_OPENING = 1_024
 """How many of a ledger's last events are checked against its balances when it is first used."""
@@ -46,22 +47,12 @@ def open(
 
 
 def _store(url: str | Path, *, read_only: bool, create: bool) -> Store:
-    text = str(url)
-    scheme, separator, rest = text.partition("://")
-    if isinstance(url, Path) or not separator:
-        path = text.removeprefix("sqlite:")
-    elif scheme == "memory":
+    kind, place = place_of(url)
+    if kind == "memory":
         return MemoryStore()
-    elif scheme in ("postgresql", "postgres"):
-        return _postgres(text, read_only=read_only, create=create)
-    elif scheme == "sqlite":
-        path = rest.removeprefix("/") if rest.startswith("/./") else rest  # sqlite:///./here.db is beside us
-    else:
-        known = "sqlite:///<path>, postgresql://<host>/<database> and memory://"
-        raise InvalidInput(path="url", problem=f"{scheme}:// is not known; there are {known}")
-    if not path or Path(path).is_dir():
-        raise InvalidInput(path="url", problem=f"{text!r} names no file")
-    return SqliteStore(Path(path), read_only=read_only, create=create)
+    if kind == "postgres":
+        return _postgres(place, read_only=read_only, create=create)
+    return SqliteStore(Path(place), read_only=read_only, create=create)
 
 
 def _postgres(url: str, *, read_only: bool, create: bool) -> Store:

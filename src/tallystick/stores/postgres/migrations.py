@@ -182,8 +182,7 @@ def migrate(target: Link | str, migrations: Sequence[Migration] | None = None) -
     with _connected(target) as (connection, place):
         _check_server(connection, place)
         while _is_due(_compare(migrations, _read(connection)), place):
-            if (applied := _apply_next(connection, place, migrations)) is not None:
-                done.append(applied)
+            done += _apply_next(connection, place, migrations)
     return done
 
 
@@ -194,8 +193,9 @@ def _is_due(steps: Sequence[Step], place: str) -> bool:
     return state_of(steps) != "current"
 
 
-def _apply_next(connection: Link, place: str, migrations: Sequence[Migration]) -> Migration | None:
-    """Apply the first migration that is missing, unless another runner has done so by now."""
+def _apply_next(connection: Link, place: str, migrations: Sequence[Migration]) -> list[Migration]:
+    """Apply the first migration that is missing, unless another runner has done so by now; where there is none yet, all
+    of them together, so that nobody who opens the database at the same time finds it half made."""
     with connection.transaction():
         _begin(connection)
         connection.execute(SQL["make_schema"])
@@ -204,10 +204,13 @@ def _apply_next(connection: Link, place: str, migrations: Sequence[Migration]) -
         connection.execute(SQL["make_table"])
         applied = _read(connection)
         if not _is_due(_compare(migrations, applied), place):
-            return None
-        due = next(migration for migration in migrations if migration.number not in applied)
-        _run(connection, due.sql, f"migration {due.number:04d}_{due.name}", place)
-        connection.execute(SQL["add"], {"number": due.number, "name": due.name, "sha256": due.sha256})
+            return []
+        missing = [migration for migration in migrations if migration.number not in applied]
+        due = missing[:1] if applied else missing
+        for migration in due:
+            _run(connection, migration.sql, f"migration {migration.number:04d}_{migration.name}", place)
+            added = {"number": migration.number, "name": migration.name, "sha256": migration.sha256}
+            connection.execute(SQL["add"], added)
         return due
 
 

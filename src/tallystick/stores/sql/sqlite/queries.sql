@@ -124,7 +124,11 @@ LEFT JOIN entry ON entry.ledger = :ledger AND entry.balance = balance.id
         LIMIT 1)
     AND entry.version = (
         SELECT version FROM entry AS last
-        WHERE last.ledger = :ledger AND last.part = entry.part AND last.balance = balance.id AND last.seq < :before
+        WHERE last.ledger = :ledger AND last.balance = balance.id AND last.seq < :before AND last.part = (
+            SELECT place.part FROM place
+            CROSS JOIN entry AS any ON any.ledger = :ledger AND any.part = place.part AND any.balance = balance.id
+                AND any.seq < :before
+            LIMIT 1)
         ORDER BY version DESC LIMIT 1)
 LEFT JOIN snapshot ON snapshot.ledger = :ledger AND snapshot.part = (SELECT part FROM since)
     AND snapshot.balance = CASE WHEN entry.version IS NULL THEN balance.id END;
