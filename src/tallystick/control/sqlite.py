@@ -25,6 +25,7 @@ from tallystick.control.records import Delivery, Lease
 from tallystick.control.sql import migrations, queries
 from tallystick.control.tables import Answer, Row, Session, Tables
 from tallystick.errors import Closed, KeyFileUnsafe, LedgerCorrupt, LedgerNotFound, NotALedger, Unavailable
+from tallystick.stores.open_files import hold
 from tallystick.stores.sqlite_file import check_file, translate
 
 APPLICATION_ID = 0x7A115E4C
@@ -56,14 +57,18 @@ class SqliteControl(Tables):
         elif not path.exists():
             raise LedgerNotFound(path=self.name)
         _check_mode(path)
-        check_file(path)
-        found = path.stat()
-        self._place = (found.st_dev, found.st_ino)
+        self._let_go = hold(path, self)
         try:
+            check_file(path)
+            found = path.stat()
+            self._place = (found.st_dev, found.st_ino)
             with contextlib.closing(self._connect()) as connection:
                 self._prepare(connection, create=create)
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise translate(error, path) from None
+        except BaseException as error:
+            self._let_go()
+            if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
+                raise translate(error, path) from None
+            raise
 
     # ------------------------------------------------------------ the schema
 
@@ -184,6 +189,7 @@ class SqliteControl(Tables):
             for connection in self._readers:
                 connection.close()
             self._readers.clear()
+            self._let_go()
 
     # ------------------------------------------------------------ statements
 

@@ -10,11 +10,12 @@ import contextlib
 import functools
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tallystick.errors import Closed, LedgerCorrupt, LedgerNotFound, NotALedger, ReadOnly, Unavailable
 from tallystick.stores.lockfile import LockFile
+from tallystick.stores.open_files import hold, look_into
 from tallystick.stores.sql import queries, read
 
 APPLICATION_ID = 0x7A111E57
@@ -47,21 +48,32 @@ class SqliteFile:
         self._writer: sqlite3.Connection | None = None
         self._closed = False
         self._place: tuple[int, int] | None = None  # device and inode: which file this is, whatever it is called
+        self._let_go: Callable[[], object] = tuple
+        try:
+            self._begin(create=create)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, *, create: bool) -> None:
         if not self.path.exists():
-            if read_only or not create:
+            if self._read_only or not create:
                 raise LedgerNotFound(path=str(self.path))
             self._open_writer()
-        else:
-            check_file(self.path)
-            self._roll_back()
-            with self._reading() as connection:
-                blank = _is_blank(connection)
-                if not blank:
-                    self._check_schema(connection)
-            if blank:  # its maker died, or its disk was full, before anything was written
-                if read_only or not create:
-                    raise LedgerNotFound(path=str(self.path))
-                self._open_writer()
+            self._let_go = hold(self.path, self)
+            return
+        with contextlib.suppress(OSError):  # a file that cannot be looked at is refused next
+            self._let_go = hold(self.path, self)
+        check_file(self.path)
+        self._roll_back()
+        with self._reading() as connection:
+            blank = _is_blank(connection)
+            if not blank:
+                self._check_schema(connection)
+        if blank:  # its maker died, or its disk was full, before anything was written
+            if self._read_only or not create:
+                raise LedgerNotFound(path=str(self.path))
+            self._open_writer()
 
     def _roll_back(self) -> None:
         """Whoever made the file may have died while SQLite had a rollback journal, which it has only before the log of
@@ -228,6 +240,7 @@ class SqliteFile:
                 self._writer.close()
                 self._writer = None
             self._lockfile.release()
+            self._let_go()
 
 
 def make_durable(connection: sqlite3.Connection) -> None:
@@ -260,9 +273,7 @@ def _schema() -> list[tuple[str, str]]:
 def check_file(path: Path) -> None:
     """Raises NotALedger or LedgerCorrupt for a file that cannot be a whole SQLite database."""
     try:
-        with path.open("rb") as file:
-            header = file.read(100)
-        size = path.stat().st_size
+        header, size = look_into(path, 100)
     except OSError as error:
         raise Unavailable(reason=f"{path} cannot be read: {error.strerror}") from None
     if not header:
