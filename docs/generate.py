@@ -1,4 +1,5 @@
-"""Write docs/events.md, docs/events.schema.json and docs/errors.md from the registry of event types and the errors.
+"""Write docs/events.md, docs/events.schema.json, docs/errors.md and docs/api.md from the registry of event types, the
+errors, and the table of operations.
 
     .venv/bin/python docs/generate.py
 
@@ -16,6 +17,7 @@ from pathlib import Path
 from tallystick import billing, cells, errors
 from tallystick.events import EVENT_TYPES, REFERENCES, EventType
 from tallystick.schema import schema_text
+from tallystick.service.routes import GROUPS, OPERATIONS
 
 FOLDER = Path(__file__).resolve().parent
 MADE = "<!-- Made by docs/generate.py; do not edit. -->"
@@ -102,6 +104,30 @@ def _error(kind: type[errors.TallystickError]) -> str:
     return f"| `{kind.code}` | `{kind.__name__}` | {message} | {'yes' if kind.retryable else ''} |"
 
 
+# ---------------------------------------------------------------- the API
+
+
+def api_page() -> str:
+    """The page of everything that can be asked of the service, in the order of its table."""
+    lines = [
+        MADE,
+        "",
+        "# The HTTP API",
+        "",
+        f"There are {len(OPERATIONS)} operations. A running service describes them in full at `/openapi.json`",
+        "(OpenAPI 3.1), and has a page to try them at `/docs`. *Verb* is what a key must be allowed: in the ledger of",
+        "the path, or, where it names none, in all of them. Every request that is no `GET` bears an `Idempotency-Key`.",
+    ]
+    for group in GROUPS:
+        if not group.operations:
+            continue
+        lines += ["", f"## {group.name}", "", "| | path | verb | |", "|---|---|---|---|"]
+        for row in group.operations:
+            summary = row.summary.replace("``", "`").replace("|", "\\|")
+            lines.append(f"| {row.method} | `{row.path}` | {row.verb or ''} | {summary} |")
+    return "\n".join(lines) + "\n"
+
+
 BRANCHES: dict[str, type[errors.TallystickError]] = {
     "Refusals": errors.Refusal,
     "Faults": errors.Fault,
@@ -110,7 +136,7 @@ BRANCHES: dict[str, type[errors.TallystickError]] = {
 }
 """The branches of the page, each with its heading."""
 
-PAGES = {"events.md": events_page, "events.schema.json": schema_text, "errors.md": errors_page}
+PAGES = {"events.md": events_page, "events.schema.json": schema_text, "errors.md": errors_page, "api.md": api_page}
 """What makes each page, by file name."""
 
 

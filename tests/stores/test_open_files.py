@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +76,11 @@ def test_a_file_that_is_refused_is_let_go(tmp_path: Path) -> None:
     with pytest.raises(tallystick.TallystickError):
         tallystick.open(wrong)
     assert not open_files._users
+
+
+def test_a_key_behind_the_end_of_the_journal_is_damage_and_not_looked_for_without_end(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("INSERT INTO idempotency (ledger, part, number, seq) SELECT id, 1 << 40, 1, 1 FROM ledger")
+    with tallystick.open(path, read_only=True) as database, pytest.raises(tallystick.TallystickError) as caught:
+        database.ledger("main").by_key("mint")
+    assert caught.value.code == "ledger_corrupt"

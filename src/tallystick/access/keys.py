@@ -45,6 +45,8 @@ MAX_REQUESTS_PER_SECOND = 1_000_000
 _MARK = "tsk_"
 _ID_CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH = 12
+MARK_LENGTH = 7
+"""Of an id that is made of a request: what tells one idempotency key from another (36 bits), before all the rest."""
 _SECRET_LENGTH = 43
 _SECRET_AT = len(_MARK) + _ID_LENGTH + 1
 TOKEN_LENGTH = _SECRET_AT + _SECRET_LENGTH
@@ -173,11 +175,16 @@ class Keyring:
         signer: str = "",
         expires: str = "",
         requests_per_second: int = 0,
+        id: str = "",
     ) -> tuple[str, ApiKey]:
         """Make a key: its token, which is shown this once, and what is kept of it. Role and scopes add up.
 
-        Raises InvalidInput for what cannot be one, and for a mandate beside scopes that would lead around it.
+        With an ``id`` that a caller made of its request (see ``derived_id``) a repeat makes no second key: it is
+        answered with the first one, and without its token, which nobody has any more. Raises InvalidInput for what
+        cannot be one, and for a mandate beside scopes that would lead around it.
         """
+        if id and (found := self._control.key(_check_id(id))) is not None:
+            return "", found
         scopes = tuple(scopes)
         _check_subject(subject)
         if role and role not in ROLES:
@@ -207,28 +214,44 @@ class Keyring:
                 requests_per_second=requests_per_second,
                 created=now,
                 expires=expires,
-            )
+            ),
+            id,
         )
-        self._control.add_key(key)
+        return self._added(token, key)
+
+    def _added(self, token: str, key: ApiKey) -> tuple[str, ApiKey]:
+        """Keep a new key; or find that the same request has made it meanwhile."""
+        try:
+            self._control.add_key(key)
+        except InvalidInput:
+            found = self._control.key(key.id)
+            if found is None:
+                raise
+            token, key = token if found.secret_hash == key.secret_hash else "", found
         self._changed()
         return token, key
 
-    def rotate(self, id: str, *, keep_seconds: float = 86_400) -> tuple[str, ApiKey]:
+    def rotate(self, id: str, *, keep_seconds: float = 86_400, new_id: str = "") -> tuple[str, ApiKey]:
         """Make a key in the place of another, alike in everything but its secret and its id; the other one goes on for
         ``keep_seconds``, so that its holders can change over. A key that expires at some time is not prolonged by it.
 
-        Raises NotFound, InvalidInput (also for a key that is revoked or has expired), Unavailable.
+        With a ``new_id`` a repeat is answered as by ``create``. Raises NotFound, InvalidInput (also for a key that is
+        revoked or has expired), Unavailable.
         """
         if not 0 <= keep_seconds <= MAX_KEEP_SECONDS:
             raise InvalidInput(path="keep_seconds", problem=f"{keep_seconds} is not 0 to {MAX_KEEP_SECONDS}")
         with self._alone():
             old, now = self._existing(id), self._clock()
-            if old.revoked or (old.expires and old.expires <= now):
-                raise InvalidInput(path="id", problem=f"the key {id} is revoked or has expired; make a new one")
-            token, key = _new(replace(old, created=now))
-            self._control.add_key(key)
-            ends = add_seconds(now, keep_seconds)
-            self._control.replace_key(replace(old, expires=min(ends, old.expires or ends)))
+            key = self._control.key(_check_id(new_id)) if new_id else None
+            token = ""
+            if key is None:
+                if old.revoked or (old.expires and old.expires <= now):
+                    raise InvalidInput(path="id", problem=f"the key {id} is revoked or has expired; make a new one")
+                token, key = self._added(*_new(replace(old, created=now), new_id))
+            # Also on a repeat: the first time it may have been interrupted just here.
+            ends = add_seconds(key.created, keep_seconds)
+            if not old.expires or ends < old.expires:
+                self._control.replace_key(replace(old, expires=ends))
         self._changed()
         return token, key
 
@@ -266,9 +289,29 @@ class Keyring:
 # ---------------------------------------------------------------- tokens
 
 
-def _new(like: ApiKey) -> tuple[str, ApiKey]:
+def derived_id(mark: bytes, rest: bytes) -> str:
+    """An id that is made of a request: it begins with what ``mark`` makes, ``MARK_LENGTH`` characters of it, so that
+    another request under the same idempotency key is told by what ``rest`` makes. Both are 16 random-looking bytes."""
+    return _in_id_characters(mark, MARK_LENGTH) + _in_id_characters(rest, _ID_LENGTH - MARK_LENGTH)
+
+
+def _in_id_characters(data: bytes, length: int) -> str:
+    number, found = int.from_bytes(data[:16], "big"), ""
+    for _ in range(length):
+        number, digit = divmod(number, len(_ID_CHARACTERS))
+        found += _ID_CHARACTERS[digit]
+    return found
+
+
+def _check_id(id: str) -> str:
+    if len(id) != _ID_LENGTH or id.strip(_ID_CHARACTERS):
+        raise InvalidInput(path="id", problem=f"it is not {_ID_LENGTH} small letters and digits")
+    return id
+
+
+def _new(like: ApiKey, id: str = "") -> tuple[str, ApiKey]:
     """A token, and a key that it opens."""
-    id = "".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH))
+    id = id or "".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH))
     secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
     key = replace(like, id=id, secret_hash=hashlib.sha256(secret.encode()).hexdigest())
     return f"{_MARK}{id}_{secret}", key

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -19,7 +19,7 @@ from tallystick.erasable import is_commitment
 from tallystick.errors import Behind, InvalidInput, TransactionNotFound
 from tallystick.events import Event
 from tallystick.journal import decode_event, leaf_hash
-from tallystick.kernel import Lock, Policy, Reversal
+from tallystick.kernel import Lock, Policy, Record, Reversal
 from tallystick.kernel.state import changed_policy
 from tallystick.ledger.history import late_changes
 from tallystick.ledger.openings import Salts, checked_text, opened
@@ -429,6 +429,13 @@ class Reads:
             for index, entry in enumerate(event.entries)
             if entry.account == account and (entry.asset, entry.bucket) in wanted
         ]
+
+    # ------------------------------------------------------------ recorded facts
+
+    def records(self, kind: Literal["asset", "type", "reserve"]) -> list[Record]:
+        """What the ledger has recorded of one kind, by id, each as it was recorded last."""
+        found: dict[str, Record] = self._store.load_objects(self._name, kind)
+        return [found[id] for id in sorted(found)]
 
 
 def _transaction(body: bytes) -> Transaction:

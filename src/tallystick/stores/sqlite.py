@@ -420,11 +420,15 @@ class SqliteStore(SqliteBeside):
 
     def find_keys(self, ledger: str, numbers: Sequence[int]) -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}
+        known = self._known_head(ledger) or EMPTY_HEAD
         with self._reading() as connection:
             id = self._id(connection, ledger)
             if id is None or not numbers:
                 return {}
             last = connection.execute(SQL["last_part_of_keys"], (id,)).fetchone()[0]
+            if last > known.seq >> PART_BITS and last > self._head(connection, id).seq >> PART_BITS:
+                # To ask all parts up to a number that only damage can have made would take for ever.
+                raise LedgerCorrupt(where=str(self.path), problem=f"there are keys of part {last}, and no such events")
             asked = {"ledger": id, "last": last, "numbers": json.dumps(sorted(set(numbers)))}
             for number, seq in connection.execute(SQL["keys"], asked):
                 found.setdefault(number, []).append(seq)

@@ -24,7 +24,7 @@ from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from tallystick.errors import InvalidInput
-from tallystick.telemetry.masking import masked_fields
+from tallystick.telemetry.masking import masked_fields, masked_text
 from tallystick.telemetry.tracing import current_trace_id
 
 CONTEXT = ("request_id", "key", "ledger", "transaction_id", "trace_id")
@@ -51,6 +51,8 @@ class _Lines:
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self._lock = threading.Lock()
+        self.level = LEVELS["info"]
+        self.json = False
         self.lost = 0
         self.on_lost: Callable[[], None] | None = None
 
@@ -90,6 +92,7 @@ def configure(
         raise InvalidInput(path="level", problem=f"{level!r:.40} is not one of {', '.join(LEVELS)}")
     _lines = _Lines(stream)
     _lines.on_lost = on_lost
+    _lines.level, _lines.json = number, json
     lines = _lines
     processors = _processors(json)
     structlog.configure(
@@ -110,6 +113,54 @@ def logger(**fields: Any) -> structlog.typing.FilteringBoundLogger:
 def bound(**fields: Any) -> AbstractContextManager[None]:
     """Within it, every line that is logged has these fields, whoever logs it: see CONTEXT."""
     return bound_contextvars(**fields)
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What is logged of a request; ``status`` is the HTTP status, ``code`` that of its problem, if it had one."""
+
+    time: str
+    level: str = "info"
+    event: str = "request"
+    request_id: str
+    key: str
+    ledger: str
+    trace_id: str
+    operation: str
+    status: int
+    idempotency_key: str
+    code: str
+    milliseconds: float
+
+
+class RequestLines:
+    """Lines about requests, gathered and written many at a time: to write each by itself would cost more than many a
+    request does. What is gathered when the process dies is lost, so whoever gathers calls ``write`` often."""
+
+    def __init__(self) -> None:
+        self._gathered: list[bytes] = []
+
+    def add(self, request: Request) -> bool:
+        """Gather a line; whether it is the first since the last ``write``. Where people read, it is written at once."""
+        if _lines.level > LEVELS["info"]:
+            return False
+        if not _lines.json:
+            fields = msgspec.structs.asdict(request)
+            structlog.get_logger().info(fields.pop("event"), **{name: fields[name] for name in _OF_REQUESTS})
+            return False
+        masked = msgspec.structs.replace(
+            request, ledger=masked_text(request.ledger), idempotency_key=masked_text(request.idempotency_key)
+        )
+        self._gathered.append(_encode(masked))
+        return len(self._gathered) == 1
+
+    def write(self) -> None:
+        """Write what is gathered."""
+        gathered, self._gathered = self._gathered, []
+        if gathered:
+            _lines.write(b"\n".join(gathered).decode())
+
+
+_OF_REQUESTS = ("request_id", "key", "ledger", "operation", "status", "idempotency_key", "code", "milliseconds")
 
 
 def lost_lines() -> int:
