@@ -19,6 +19,7 @@ from tallystick.cli import (
     keys,
     locks,
     log,
+    mcp,
     migrate,
     movements,
     promo,
@@ -53,6 +54,7 @@ for module in (
     worker,
     keys,
     endpoints,
+    mcp,
 ):
     for command in module.COMMANDS:
         tally.add_command(command)

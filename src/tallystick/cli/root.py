@@ -160,7 +160,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Put right", ("reverse", "adjust")),
     ("Set the rules", ("account", "policy", "asset", "type", "reserve", "period", "attestation", "key")),
     ("Show it to others", ("log", "receipt", "export", "verify", "witness")),
-    ("Serve it", ("serve", "worker", "jobs", "keys", "endpoints")),
+    ("Serve it", ("serve", "worker", "mcp", "jobs", "keys", "endpoints")),
     ("Keep the books whole", ("check", "replay", "rebuild", "erase", "migrate", "archive")),
 )
 
