@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import embedded, evidence, postgres
+from benchmarks import embedded, evidence, postgres, service, webhooks
 from benchmarks.figures import Figure, write
 
 GROUPS = {
@@ -21,11 +21,14 @@ GROUPS = {
     "evidence": evidence.posting,
     "evidence-proofs": evidence.proofs,
     "evidence-verify": evidence.verifying,
+    "service": service.embedded,
+    "webhooks": webhooks.delivering,
     "postgres-batches": postgres.batches,
     "postgres-singles": postgres.singles,
     "postgres-processes": postgres.processes,
     "postgres-growth": postgres.growth,
     "postgres-evidence": evidence.postgres_posting,
+    "postgres-service": service.postgres,
 }
 RESULTS = Path(__file__).with_name("results.json")
 
