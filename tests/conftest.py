@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -29,6 +31,17 @@ def pytest_configure() -> None:
 def pytest_unconfigure() -> None:
     if is_first_process():
         end_run()
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """What a test has routed to its own logs is not written into the next one's output."""
+    yield
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if type(handler).__module__ == "tallystick.telemetry.logs"]:
+        root.removeHandler(handler)
+    if "structlog" in sys.modules:
+        sys.modules["structlog"].reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -64,6 +64,14 @@ def role_of(address: str) -> Role:
     return address[1:]  # type: ignore[return-value]
 
 
+def is_under(address: str, beginning: str) -> bool:
+    """Whether an address is this one, or one beneath it: ``users:alice`` and ``users:alice:savings`` are under
+    ``users:alice``, ``users:alice2`` is not. Under ``users:`` is all that begins so; everything is under nothing."""
+    if not beginning or beginning.endswith(":"):
+        return address.startswith(beginning)
+    return address == beginning or address.startswith(beginning + ":")
+
+
 class Account(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What was declared of one account. An account that was only used, never declared, has none of this.
 

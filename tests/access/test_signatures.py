@@ -20,7 +20,6 @@ from tallystick.access.signatures import (
     as_first_signed,
     check_event,
     check_metadata,
-    is_signed,
     require_signer,
     sign_request,
     verify,
@@ -348,12 +347,6 @@ def test_a_key_under_which_anybody_can_sign_is_none() -> None:
     headers = signed()
     headers["Signature-Input"] = headers["Signature-Input"].replace(DID, weak)
     refused(headers | {"Signature": f"sig=:{base64.b64encode(forged).decode()}:"}, "did:key")
-
-
-def test_whether_a_request_claims_to_be_signed() -> None:
-    assert is_signed({"signature": ""})
-    assert is_signed([("SIGNATURE-INPUT", "")])
-    assert not is_signed({"Content-Digest": "x"})
 
 
 @pytest.mark.parametrize(

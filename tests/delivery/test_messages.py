@@ -68,7 +68,7 @@ def test_an_account_prefix_is_a_filter_on_any_of_the_accounts(scene: Scene) -> N
     scene.fund(12)
     pay = scene.pay((1, 2), (3, 4), (10, 3), (5, 1))
     found = {message.seq for message in told(scene, account_prefix="users:1", types=("transfer",))}
-    assert found == {pay[0], pay[2], pay[3]}
+    assert found == {pay[0], pay[3]}  # users:10 is somebody else
     assert {message.seq for message in told(scene, account_prefix="users:1:")} == set()
 
 

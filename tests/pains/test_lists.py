@@ -49,7 +49,7 @@ def walk(caller: Teller, path: str, limit: int, **filters: Any) -> list[list[Any
         pages.append(page["items"])
         if not page["cursor"]:
             return pages
-        page = caller.get(f"{MAIN}/{path}", limit=limit, cursor=page["cursor"]).json()
+        page = caller.get(f"{MAIN}/{path}", cursor=page["cursor"]).json()
 
 
 # ---------------------------------------------------------------- pages
@@ -82,7 +82,7 @@ def test_every_page_keeps_the_filters_and_the_size_of_the_first(crowd: Crowd) ->
         pages = [first["items"]]
         while first["cursor"]:
             admin.done(f"{MAIN}/transfers", pay(1, payee="users:late"))
-            first = admin.get(f"{MAIN}/{path}", limit=3, cursor=first["cursor"]).json()
+            first = admin.get(f"{MAIN}/{path}", cursor=first["cursor"]).json()
             pages.append(first["items"])
         assert [item for page in pages for item in page] == whole["items"], path
         assert all(len(page) == 3 for page in pages[:-1]), (path, [len(page) for page in pages])

@@ -16,7 +16,6 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 import tallystick
-
 from tallystick.errors import InvalidInput, NotPermitted, SchemaMismatch, Unavailable
 from tallystick.stores.postgres import migrations
 from tallystick.stores.postgres.migrations import Migration, known, migrate, plan, require_current, state

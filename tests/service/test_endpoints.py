@@ -156,7 +156,9 @@ def test_one_subject_has_so_many_endpoints_and_no_more(here: Served) -> None:
 @pytest.fixture
 def tenant(here: Served) -> Caller:
     """Who may be told of his own accounts alone."""
-    return here.caller(subject="tenant", scopes=(Scope("deliver", "main", "users:a"), Scope("read", "main", "users:a")))
+    return here.caller(
+        subject="tenant", scopes=(Scope("deliver", "main", "users:alice"), Scope("read", "main", "users:alice"))
+    )
 
 
 def test_an_endpoint_of_another_looks_like_none(here: Served, tenant: Caller) -> None:
@@ -183,7 +185,7 @@ def test_who_keeps_the_whole_ledgers_endpoints_sees_those_of_others(here: Served
     id = made(tenant, account_prefix="users:alice", mapping="billing")["id"]
     keeper = here.caller(scopes=(Scope("deliver", "main"),))
     assert keeper.get(f"{ENDPOINTS}/{id}").json()["owner"] == "tenant"
-    second = here.caller(subject="tenant", scopes=(Scope("deliver", "main", "users:a"),))
+    second = here.caller(subject="tenant", scopes=(Scope("deliver", "main", "users:alice"),))
     assert second.get(f"{ENDPOINTS}/{id}").is_success
 
 

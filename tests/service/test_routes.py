@@ -166,7 +166,8 @@ def test_pages_carry_their_filters_and_show_one_moment(served: Served) -> None:
 
     seen, cursor = list(first["items"]), first["cursor"]
     while cursor:
-        page = admin.get(f"{MAIN}/entries", cursor=cursor, limit=2).json()
+        page = admin.get(f"{MAIN}/entries", cursor=cursor).json()
+        assert len(page["items"]) <= 2  # as long as the first one was
         seen += page["items"]
         cursor = page["cursor"]
     assert [line["amount"] for line in seen] == ["100000", "-1", "-2", "-3", "-4", "-5"]

@@ -251,6 +251,7 @@ def test_what_is_posted_through_one_comes_in_the_stream_of_the_other(two: Cluste
 # ---------------------------------------------------------------- jobs
 
 
+@pytest.mark.soak
 def test_a_hold_that_expires_is_given_back_exactly_once_whoever_does_it(postgres: str, tmp_path: Path) -> None:
     """Two servers with jobs and a worker share them, and one of them is killed meanwhile."""
     with cluster(postgres, tmp_path, "--jobs") as two, worker(postgres, tmp_path):
@@ -304,6 +305,7 @@ def _kill_one_under_load(two: Cluster) -> None:
     assert two.ledger.replay().ok
 
 
+@pytest.mark.soak
 def test_webhooks_go_on_when_the_process_that_serves_them_is_killed(postgres: str, tmp_path: Path) -> None:
     with (
         Receiver() as receiver,

@@ -1,8 +1,8 @@
 """Who asks, and what he may do: scopes by verb, ledger and account prefix.
 
-Everything that is not granted is refused: a principal without scopes may do nothing. A scope's prefix is compared as
-text, as the ledger's own lists of accounts are filtered: ``users:alice`` covers ``users:alice2`` too. So that a tenant
-can be kept apart from his neighbours by one prefix, end it with a colon.
+Everything that is not granted is refused: a principal without scopes may do nothing. A scope's prefix is an address,
+and covers that account and all beneath it: ``users:alice`` covers ``users:alice:savings``, and not ``users:alice2``.
+One that ends with a colon covers what is beneath it alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import get_args
 
 from msgspec import Struct
 
-from tallystick.accounts import MAX_ADDRESS, check_address, role_of
+from tallystick.accounts import MAX_ADDRESS, check_address, is_under, role_of
 from tallystick.clock import parse_time
 from tallystick.control.records import Mandate, Scope, Verb
 from tallystick.errors import Forbidden, InvalidInput
@@ -70,12 +70,12 @@ class Principal(Struct, frozen=True):
     def covers(self, verb: Verb, ledger: str, account: str) -> bool:
         """Whether he may do this on the account."""
         return any(
-            scope.verb == verb and scope.ledger in (ALL_LEDGERS, ledger) and account.startswith(scope.account_prefix)
+            scope.verb == verb and scope.ledger in (ALL_LEDGERS, ledger) and is_under(account, scope.account_prefix)
             for scope in self.scopes
         )
 
     def prefixes(self, verb: Verb, ledger: str) -> tuple[str, ...] | None:
-        """The prefixes of the accounts on which he may do this, none of which begins with another; ``("",)`` is all
+        """The prefixes of the accounts on which he may do this, none of which is under another; ``("",)`` is all
         accounts, None is not at all."""
         least: list[str] = []
         for prefix in sorted(
@@ -83,7 +83,7 @@ class Principal(Struct, frozen=True):
             for scope in self.scopes
             if scope.verb == verb and scope.ledger in (ALL_LEDGERS, ledger)
         ):
-            if not least or not prefix.startswith(least[-1]):
+            if not any(is_under(prefix, wider) for wider in least):
                 least.append(prefix)
         return tuple(least) or None
 

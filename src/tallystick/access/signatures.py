@@ -152,12 +152,6 @@ def require_signer(signer: str, signed: SignedRequest | None) -> None:
         raise Unauthenticated(problem=f"this key's requests must be signed by {signer}: {by}")
 
 
-def is_signed(headers: Headers) -> bool:
-    """Whether a request claims to be signed at all."""
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return any(name.lower() in ("signature", "signature-input") for name, _ in pairs)
-
-
 def _fields(headers: Headers) -> dict[str, str]:
     """The fields by name in lower case; one that comes twice is marked by a line break, which no value has."""
     found: dict[str, str] = {}

@@ -77,7 +77,7 @@ def create(session: Session, /, subject: str, role: str | None, scopes: tuple[st
     """Make a key that speaks for SUBJECT. Its token is shown this once; only a digest of it is kept.
 
     Verbs are read, post, issue, govern, audit, deliver and keys. A prefix ends where it stands: users:alice covers
-    users:alice2 too, users:alice: does not. A mandate is for the ledger that --ledger names.
+    users:alice:savings too, and not users:alice2. A mandate is for the ledger that --ledger names.
 
     \b
       tally keys create operations --role admin

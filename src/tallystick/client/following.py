@@ -100,7 +100,7 @@ class EventLines:
 
     def _whole(self) -> Iterator[ServerEvent]:
         if self._data:
-            yield ServerEvent(self._type.decode(errors="replace"), b"\n".join(self._data), self._id)
+            yield ServerEvent((self._type or b"message").decode(errors="replace"), b"\n".join(self._data), self._id)
         self._type, self._data, self._size = b"message", [], 0
 
 

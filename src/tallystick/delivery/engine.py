@@ -41,7 +41,7 @@ MAX_ON_THE_WAY = 1_024
 """Messages of all endpoints together that are on their way at once: each endpoint has its share."""
 
 MAX_ENDPOINTS = 2_000
-"""Endpoints that one process delivers to."""
+"""Endpoints that one process delivers to at a time; more are for other processes."""
 
 LEASE_SECONDS = 30.0
 """How long an endpoint waits for a process that has died. It is renewed three times as often."""
@@ -364,7 +364,7 @@ class Deliverer:
             courier = self._couriers.get(id)
             if endpoint.kind not in self._transports:
                 self._states[id] = Standing(endpoint=id, state="stopped", problem=_no_transport(endpoint.kind))
-            elif id not in self._couriers and now >= self._not_before.get(id, 0.0):
+            elif id not in self._couriers and len(serving) < MAX_ENDPOINTS and now >= self._not_before.get(id, 0.0):
                 self._not_before[id] = now + self._lease_seconds / 6
                 serving[id] = asyncio.create_task(self._serve(endpoint, stop=ending))
             elif courier is not None and courier.endpoint != endpoint:
@@ -380,9 +380,9 @@ class Deliverer:
         while page := self._control.endpoints(after=after, limit=1_000):
             found += [endpoint for endpoint in page if endpoint.state == "enabled"]
             after = page[-1].id
-            if len(page) < 1_000 or len(found) >= MAX_ENDPOINTS:
+            if len(page) < 1_000:
                 break
-        return found[:MAX_ENDPOINTS]
+        return found
 
     def _harvest(self, id: str, task: asyncio.Task[Standing]) -> None:
         """An endpoint's deliveries have ended. Whatever ended them by surprise is told; it is begun with again."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tallystick.accounts import is_under
 from tallystick.billing.mapping import TOLD, charge_of, tell_intent, tell_order, tell_payment
 from tallystick.control.records import Endpoint
 from tallystick.delivery.messages import BILLING, Glance, billing_message, event_message, glance_at
@@ -81,7 +82,7 @@ class Outbox:
         if endpoint.mapping == BILLING and glance.type not in TOLD:
             return None
         accounts = self._accounts(glance)
-        if endpoint.account_prefix and not any(account.startswith(endpoint.account_prefix) for account in accounts):
+        if endpoint.account_prefix and not any(is_under(account, endpoint.account_prefix) for account in accounts):
             return None
         lanes = self._lanes(accounts)
         if endpoint.mapping == BILLING:

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from tallystick.access.principal import Principal
-from tallystick.access.signatures import as_first_signed
+from tallystick.access.signatures import as_first_signed, require_signer
 from tallystick.commands import Command
 from tallystick.errors import (
     Fault,
@@ -125,7 +125,9 @@ def _check_once(headers: Headers) -> None:
 async def _pass(call: Call, scope: Any, receive: Any, send: Any) -> int:
     service, operation = call.service, call.operation
     await _admit(call, scope)
-    call.query = _query(operation, scope["query_string"])
+    call.query = _query(call, scope["query_string"])
+    if operation.verb is not None:
+        await _meet_ledger(call)
     if operation.kind == "stream":
         call.receive, call.send = receive, send
         _require(call)
@@ -155,28 +157,32 @@ async def _admit(call: Call, scope: Any) -> None:
     """Find out who asks, and count it."""
     service = call.service
     token = _token(call.headers)
-    found = await _who(call, token) if token else None
+    client = str((scope.get("client") or ("unknown",))[0])
+    found = await _who(call, token, client) if token else None
     if found is not None:
         call.principal = found
         wait = service.limits.take(found.source, found.requests_per_second)
     else:
         if call.operation.verb is not None:
             raise Unauthenticated(problem="there is no Authorization header with a bearer token")
-        client = scope.get("client") or ("unknown",)
-        wait = service.public_limits.take(str(client[0]))
+        wait = service.public_limits.take(client)
     if wait:
         raise RateLimited(retry_after_seconds=round(wait, 3))
 
 
-async def _who(call: Call, token: str) -> Principal | None:
-    """Who comes with a token. Raises Unauthenticated; Unavailable if that cannot be found out, but where everyone is
-    answered alike without a store (None then): a process is not to be taken for dead because its database is away."""
+async def _who(call: Call, token: str, client: str) -> Principal | None:
+    """Who comes with a token. Raises Unauthenticated; RateLimited if too many that are not known come from there;
+    Unavailable if that cannot be found out, but where everyone is answered alike without a store (None then): a process
+    is not to be taken for dead because its database is away."""
     service, operation = call.service, call.operation
     found = service.recognize(token)
     if found is not None:
         return found
+    wait = service.unknown_limits.take(client)
+    if wait:
+        raise RateLimited(retry_after_seconds=round(wait, 3))
     try:
-        return await _within(IDENTIFIED_WITHIN_SECONDS, service.in_thread(service.authenticate, token))
+        return await _within(IDENTIFIED_WITHIN_SECONDS, service.identify(token))
     except Unavailable:
         if operation.verb is None and operation.kind == "ask":
             return None
@@ -223,11 +229,17 @@ def _require(call: Call) -> None:
         call.principal.require(operation.verb, ledger)
 
 
+async def _meet_ledger(call: Call) -> None:
+    """Have the ledger at hand before anything asks for it on the event loop. One that is none of the key's is not even
+    looked for. Raises NotFound."""
+    if call.operation.in_ledger and any(scope.ledger in ("*", call.ledger_name) for scope in call.principal.scopes):
+        await call.service.meet(call.ledger_name)
+
+
 async def _check_signature(call: Call, scope: Any, body: bytes) -> None:
     """A signed request is checked, and its signature kept with what it brings about; some keys must sign."""
     if b"signature" not in call.headers and b"signature-input" not in call.headers:
-        if call.principal.signer:
-            raise Unauthenticated(problem=f"this key's writes must be signed by {call.principal.signer}")
+        require_signer(call.principal.signer, None)
         return
     call.evidence = await call.service.in_thread(call.service.check_signature, call, scope, body)
 
@@ -235,7 +247,8 @@ async def _check_signature(call: Call, scope: Any, body: bytes) -> None:
 # ---------------------------------------------------------------- what he asks
 
 
-def _query(operation: Operation, raw: bytes) -> Any:
+def _query(call: Call, raw: bytes) -> Any:
+    operation = call.operation
     if not raw:
         return _no_query(operation)
     if len(raw) > MAX_QUERY:
@@ -249,6 +262,8 @@ def _query(operation: Operation, raw: bytes) -> Any:
         if name in given:
             raise InvalidInput(path=name, problem="it is given twice")
         given[name] = value
+    if given.get("cursor") and "limit" not in given and (kept := call.service.cursors.read(given["cursor"]).limit):
+        given["limit"] = str(kept)  # the next page is as long as the one before, unless something else is asked for
     try:
         return msgspec.convert(given, operation.query, strict=False)
     except msgspec.ValidationError as error:

@@ -25,7 +25,7 @@ from tallystick.access.limits import RateLimits
 from tallystick.access.mandates import Mandates
 from tallystick.access.oidc import OidcVerifier
 from tallystick.access.principal import Principal
-from tallystick.access.signatures import verify
+from tallystick.access.signatures import require_signer, verify
 from tallystick.accounts import check_address
 from tallystick.clock import Clock, system_clock
 from tallystick.commands import Command
@@ -53,6 +53,8 @@ READING_THREADS = 8
 """Threads that read, and that do what is no gathered posting; a slow report leaves the others."""
 LOGGED_WITHIN_SECONDS = 0.05
 """How long the lines about requests are gathered before they are written."""
+ISSUER_THREADS = 2
+"""Threads that ask the issuer of tokens for its keys: one that does not answer keeps nobody else waiting."""
 POSTING_THREADS = 4
 """Threads that post, each for one ledger at a time; a thread is busy only while its round is decided and stored."""
 
@@ -80,15 +82,17 @@ class Service:
         self.oidc = _oidc(self.settings)
         self.limits = RateLimits(self.settings.requests_per_second)
         self.public_limits = RateLimits(self.settings.public_requests_per_second)
+        self.unknown_limits = RateLimits(self.settings.unknown_tokens_per_second)
         self.mandates = Mandates(database.ledger)
         self.cursors = Cursors(control.secret("cursors"))
         self.under_way = 0
         self.streams = 0
         self.stopping = False
         self._readers = ThreadPoolExecutor(READING_THREADS, thread_name_prefix="tallystick reading")
+        self._issuers = ThreadPoolExecutor(ISSUER_THREADS, thread_name_prefix="tallystick issuer")
         self._posters = ThreadPoolExecutor(POSTING_THREADS, thread_name_prefix="tallystick posting")
         self._lines = logs.RequestLines()
-        self._there: set[str] = set()
+        self._ledgers: dict[str, Ledger] = {}
         self._decoders: dict[str, msgspec.json.Decoder[Any]] = {}
         self._postings: dict[str, Gatherer[Command, Posted | Refusal]] = {}
         self._balances: dict[str, Gatherer[str, list[BalanceView]]] = {}
@@ -115,12 +119,15 @@ class Service:
         self._lines.write()
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._posters.shutdown(wait=False)
+        self._issuers.shutdown(wait=False, cancel_futures=True)
 
     # ------------------------------------------------------------ who asks
 
     def recognize(self, token: str) -> Principal | None:
         """Who comes with a token, if that is known without asking anyone. Raises Unauthenticated."""
-        return self.keyring.cached(token) if token.startswith("tsk_") else None
+        if token.startswith("tsk_"):
+            return self.keyring.cached(token)
+        return self.oidc.cached(token) if self.oidc is not None else None
 
     def authenticate(self, token: str) -> Principal:
         """Who comes with a token; it may ask the store, or the issuer. Raises Unauthenticated, Unavailable."""
@@ -129,6 +136,11 @@ class Service:
         if self.oidc is None:
             raise Unauthenticated(problem="the token is no key of this service, and it trusts no other issuer")
         return self.oidc.authenticate(token)
+
+    async def identify(self, token: str) -> Principal:
+        """The same, away from the event loop."""
+        pool = self._readers if token.startswith("tsk_") else self._issuers
+        return await asyncio.get_running_loop().run_in_executor(pool, self.authenticate, token)
 
     def check_signature(self, call: Call, scope: Any, body: bytes) -> dict[str, str]:
         """What a signed request adds to the metadata. Raises Unauthenticated."""
@@ -140,8 +152,7 @@ class Service:
         if call.operation.kind != "act":
             raise InvalidInput(path="Signature", problem="only single postings can be signed")
         signed = verify(headers, call.operation.method, path, body=body, now=self.clock())
-        if call.principal.signer and signed.did != call.principal.signer:
-            raise Unauthenticated(problem=f"this key's writes must be signed by {call.principal.signer}")
+        require_signer(call.principal.signer, signed)
         return signed.metadata(body)
 
     # ------------------------------------------------------------ ledgers
@@ -154,11 +165,17 @@ class Service:
 
     def existing(self, name: str) -> Ledger:
         """A ledger that is there. Raises NotFound."""
-        if name not in self._there:
+        found = self._ledgers.get(name)
+        if found is None:
             if name not in self.database.ledgers():
                 raise NotFound(what=f"ledger {name[:80]}")
-            self._there.add(name)
-        return self.database.ledger(name)
+            found = self._ledgers[name] = self.database.ledger(name)
+        return found
+
+    async def meet(self, name: str) -> None:
+        """Open a ledger away from the event loop, so that from then on it is at hand. Raises NotFound."""
+        if name not in self._ledgers:
+            await self.in_thread(self.existing, name)
 
     async def post(self, ledger: Ledger, command: Command) -> Posted:
         """Post a command with what others ask at the same time. Raises its Refusal, Overloaded, and other Faults."""

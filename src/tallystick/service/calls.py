@@ -35,7 +35,6 @@ class Call:
         "path",
         "principal",
         "query",
-        "raw_body",
         "receive",
         "replayed",
         "request_id",
@@ -61,7 +60,6 @@ class Call:
         self.request_id = request_id
         self.query: Any = None
         self.body: Any = None
-        self.raw_body = b""
         self.key = ""
         self.evidence: dict[str, str] = {}
         self.replayed = False
@@ -160,7 +158,7 @@ class Call:
     def cursor(self, place: Place, after: str) -> str:
         """The cursor of the next page of a list, behind ``after``."""
         return self.service.cursors.write(
-            Place(place.operation, place.subject, place.ledger, place.filters, after, place.snapshot)
+            Place(place.operation, place.subject, place.ledger, place.filters, after, place.snapshot, self.query.limit)
         )
 
 

@@ -160,7 +160,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._waits_for_head = None
-        if not self.transport.is_closing():
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._begin_waiting()  # the request before is still being answered
+        elif not self.transport.is_closing():
             self.transport.close()
 
     # ------------------------------------------------------------ readers

@@ -26,6 +26,8 @@ class Place(Struct, frozen=True, array_like=True):
     filters: dict[str, Any]
     after: str
     snapshot: str = ""
+    limit: int = 0
+    """How many items its pages have, unless a request names another number."""
 
 
 class Cursors:

@@ -29,6 +29,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The rate limit of a key that names none; 0: no limit."""
     public_requests_per_second: int = 20
     """The rate limit of each address that asks without a key."""
+    unknown_tokens_per_second: int = 100
+    """The rate limit of each address for tokens that this process has not met: each has to be looked up."""
     stop_seconds: float = 25.0
     """How long a stopping service may take to finish what it accepted."""
     stream_poll_seconds: float = 0.2

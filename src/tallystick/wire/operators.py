@@ -33,7 +33,8 @@ class NoMore(Struct, frozen=True, forbid_unknown_fields=True):
 class ScopeRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """One permission: a verb, in one ledger (``*``: in all), on accounts that begin with a prefix (empty: on all).
 
-    A prefix ends where it stands: ``users:alice`` covers ``users:alice2`` too, ``users:alice:`` does not.
+    A prefix is an address, and covers it and all beneath it: ``users:alice`` covers ``users:alice:savings``, and not
+    ``users:alice2``; one that ends with a colon covers what is beneath it alone.
     """
 
     verb: Literal["read", "post", "issue", "govern", "audit", "deliver", "keys"]

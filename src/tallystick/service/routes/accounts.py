@@ -48,13 +48,13 @@ def list_accounts(call: Call) -> Page[AccountAnswer]:
         recorded=place.snapshot or None,
     )
     more = call.cursor(place, found[-1].address) if len(found) == query.limit else ""
-    return Page([account_answer(account) for account in found], more)
+    return Page([account_answer(account) for account in found if call.sees(account.address)], more)
 
 
 def readable_prefix(call: Call, asked: str) -> str:
     """What is asked for, if the key may read it all; what it may read, if nothing was asked for. Raises Forbidden."""
     may = call.principal.prefixes("read", call.ledger_name) or ()
-    if any(asked.startswith(prefix) for prefix in may):
+    if call.sees(asked):
         return asked
     narrower = [prefix for prefix in may if prefix.startswith(asked)]
     if len(narrower) == 1:
