@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
-from tests.support.service import Caller, Served
+from tallystick.service.settings import Settings
+from tests.support.service import Caller, Served, serving
 
 MAIN = "/v1/ledgers/main"
 PAY = {"from_account": "users:alice", "to_account": "users:bob", "asset": "USD/2", "amount": "1250"}
@@ -197,3 +199,31 @@ def test_without_a_key_nothing_answers(here: Served) -> None:
         answer = caller.get(f"{MAIN}/balances", account="users:alice")
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_tokens_that_nobody_knows_are_looked_up_so_often_and_then_refused_unseen() -> None:
+    with serving("memory://", Settings(unknown_tokens_per_second=5)) as found:
+        strange = [found.stranger(f"tsk_{number:012d}_" + "a" * 43) for number in range(30)]
+        answers = [caller.get(f"{MAIN}/balances", account="users:alice") for caller in strange]
+        statuses = [answer.status_code for answer in answers]
+        assert statuses[:5] == [401] * 5
+        assert 429 in statuses
+        assert int(answers[statuses.index(429)].headers["retry-after"]) >= 1
+        assert found.admin.get(f"{MAIN}/balances", account="users:alice").status_code == 200  # who is known goes on
+
+
+def test_a_ledger_is_never_looked_for_on_the_event_loop(here: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a store is slow, whoever asks for a ledger that was not met yet must keep nobody else waiting."""
+    asked: list[str] = []
+    ledgers = here.database.ledgers
+
+    def watched() -> list[str]:
+        asked.append(threading.current_thread().name)
+        return ledgers()
+
+    monkeypatch.setattr(here.database, "ledgers", watched)
+    here.database.ledger("second").mint("users:alice", "USD/2", 1, key="1")
+    for name, status in (("second", 200), ("second", 200), ("nowhere", 404)):
+        assert here.admin.get(f"/v1/ledgers/{name}/balances", account="users:alice").status_code == status
+    assert len(asked) == 2
+    assert all(name.startswith("tallystick reading") for name in asked)
