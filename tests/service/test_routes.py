@@ -203,6 +203,7 @@ def test_without_a_key_nothing_answers(here: Served) -> None:
 
 def test_tokens_that_nobody_knows_are_looked_up_so_often_and_then_refused_unseen() -> None:
     with serving("memory://", Settings(unknown_tokens_per_second=5)) as found:
+        assert found.admin.get(f"{MAIN}/balances", account="users:alice").status_code == 200
         strange = [found.stranger(f"tsk_{number:012d}_" + "a" * 43) for number in range(30)]
         answers = [caller.get(f"{MAIN}/balances", account="users:alice") for caller in strange]
         statuses = [answer.status_code for answer in answers]

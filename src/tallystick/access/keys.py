@@ -110,6 +110,10 @@ class Keyring:
         known = self._known.get(token[len(_MARK) : _SECRET_AT - 1])
         return None if known is None else self._admit(known, token)
 
+    def has_met(self, token: str) -> bool:
+        """Whether this process has met a key with the token's id, whatever has become of it since."""
+        return token[len(_MARK) : _SECRET_AT - 1] in self._known
+
     def _admit(self, known: _Known, token: str) -> Principal:
         """The key's principal, if the token is the key's and the key still stands."""
         if len(token) != TOKEN_LENGTH or not token.startswith(_MARK) or token[_SECRET_AT - 1] != "_":

@@ -178,7 +178,7 @@ async def _who(call: Call, token: str, client: str) -> Principal | None:
     found = service.recognize(token)
     if found is not None:
         return found
-    wait = service.unknown_limits.take(client)
+    wait = 0.0 if service.keyring.has_met(token) else service.unknown_limits.take(client)
     if wait:
         raise RateLimited(retry_after_seconds=round(wait, 3))
     try:
