@@ -147,7 +147,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    with serving("memory://", Settings(public_requests_per_second=0)) as served:
+    with serving("memory://", Settings(unknown_tokens_per_second=0, public_requests_per_second=0)) as served:
         yield World(served)
 
 

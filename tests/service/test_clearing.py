@@ -45,7 +45,9 @@ def test_what_is_no_domain_is_refused(here: Served, domain: str) -> None:
 
 
 def test_a_clearing_account_is_declared_by_who_governs_it(here: Served) -> None:
-    caller = here.caller(scopes=(Scope("govern", "main", "@clearing:north"), Scope("read", "main", "@clearing:north")))
+    caller = here.caller(
+        scopes=(Scope("govern", "main", "@clearing:north.example"), Scope("read", "main", "@clearing:north.example"))
+    )
     assert caller.post(ACCOUNTS, {"domain": "north.example"}).status_code == 201
     assert caller.post(ACCOUNTS, {"domain": "south.example"}).status_code == 403
     here.admin.done(ACCOUNTS, {"domain": "south.example"})

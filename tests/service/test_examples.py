@@ -156,7 +156,9 @@ NOT_THERE = {"get_tile", "get_tile_3", "get_tile_4"}
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     home, clock = tmp_path_factory.mktemp("walk"), Clock()
-    limits = Settings(public_requests_per_second=1_000_000, log_home=str(home), access_log=False)
+    limits = Settings(
+        unknown_tokens_per_second=0, public_requests_per_second=1_000_000, log_home=str(home), access_log=False
+    )
     with serving("memory://", limits, clock=clock) as served:
         served.ledger.open_account("members:ben", limits={"CREDIT/2": 2_000, HOURS: 2_000}, key="ben")
         log = LogHome(home / "main").begin(served.ledger, "books.example/main")

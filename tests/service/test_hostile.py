@@ -33,7 +33,9 @@ BODY_SECONDS = 0.3
 
 @pytest.fixture(scope="module")
 def here() -> Iterator[Served]:
-    settings = Settings(body_seconds=BODY_SECONDS, public_requests_per_second=0, max_body=200_000)
+    settings = Settings(
+        body_seconds=BODY_SECONDS, public_requests_per_second=0, unknown_tokens_per_second=0, max_body=200_000
+    )
     with serving("memory://", settings) as served:
         yield served
 
@@ -609,7 +611,7 @@ def test_no_log_line_has_a_token_or_a_body_and_nobody_writes_lines_into_it() -> 
     before, handlers = root.level, list(root.handlers)
     logs.configure("debug", stream=stream)
     try:
-        with serving("memory://", Settings(public_requests_per_second=0)) as served:
+        with serving("memory://", Settings(unknown_tokens_per_second=0, public_requests_per_second=0)) as served:
             tokens = [served.admin.token, served.admin.token[17:], "Zz9Zz9"]
             for caller in (served.admin, served.stranger("tsk_aaaaaaaaaaaa_" + "Zz9" * 14 + "Z"), served.stranger()):
                 ask_everything(caller)

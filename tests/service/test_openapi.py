@@ -74,7 +74,7 @@ ALL = _schema(thorough=True)
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Served]:
     """One service for all operations."""
-    limits = Settings(public_requests_per_second=1_000_000, access_log=False)
+    limits = Settings(unknown_tokens_per_second=0, public_requests_per_second=1_000_000, access_log=False)
     with serving("memory://", limits) as found:
         yield found
 
