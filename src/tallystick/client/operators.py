@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Unpack
 
-from msgspec import Struct
-
 from tallystick.client.asking import Ask, Keyed, get, listing, post, read, send, write
 from tallystick.client.reads import HERE
-from tallystick.wire.answers import LedgerAnswer
+from tallystick.wire.answers import HealthAnswer, LedgerAnswer, ReadyAnswer
 from tallystick.wire.operators import (
     AttemptAnswer,
     DeliveryAnswer,
@@ -234,19 +232,6 @@ class Jobs:
     def leases(self, *, limit: int | None = None, cursor: str = "") -> Ask:
         """Which process does what, of all that share the store."""
         return read(limit=limit, cursor=cursor)
-
-
-class HealthAnswer(Struct, frozen=True):
-    """``alive``: the process answers."""
-
-    status: str
-
-
-class ReadyAnswer(Struct, frozen=True):
-    """What was tried, each ``ok``."""
-
-    status: str
-    checks: dict[str, str]
 
 
 class Itself:

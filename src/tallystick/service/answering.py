@@ -35,7 +35,7 @@ from tallystick.service.calls import Call
 from tallystick.service.operations import Operation
 from tallystick.service.problems import Refused, place_of, problem_of
 from tallystick.telemetry.tracing import span
-from tallystick.wire.answers import PostedAnswer
+from tallystick.wire.answers import posted_answer
 from tallystick.wire.problems import MEDIA_TYPE, Problem
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ Answer = TypeVar("Answer")
 NOBODY = Principal("", ())
 """Who asks without a key."""
 
-MAX_ATTEMPTS_UNDER_MANDATE = 5
 MAX_QUERY = 4_096
 MAX_REQUEST_ID = 100
 IDENTIFIED_WITHIN_SECONDS = 5.0
@@ -84,7 +83,7 @@ async def answer(service: Service, operation: Operation, scope: Any, receive: An
         problem = refused.problem(request_id)
         status = await _send_problem(sent, problem, [*refused.headers, *_more_headers(problem, refused.headers)])
     except TallystickError as error:
-        problem = _shown(problem_of(error, request_id, understood=call.understood), error, call)
+        problem = shown_to(problem_of(error, request_id, understood=call.understood), error, call)
         status = await _send_problem(sent, problem, _more_headers(problem))
         if isinstance(error, Fault) and status >= 500:
             service.log_fault(call, error)
@@ -135,7 +134,7 @@ async def _pass(call: Call, scope: Any, receive: Any, send: Any) -> int:
             _read_key(call)
             await _check_signature(call, scope, b"")
         return int(await operation.handler(call) or operation.status)
-    body = await _body(call, receive)
+    body = await read_body(call, receive)
     if operation.writes:
         _read_key(call)
         await _check_signature(call, scope, body)
@@ -146,7 +145,7 @@ async def _pass(call: Call, scope: Any, receive: Any, send: Any) -> int:
     found = await _carry_out(call)
     headers: Headers = [(b"idempotency-replayed", b"true")] if call.replayed else []
     raw = found if isinstance(found, bytes) else _encode(found)
-    await _send(send, operation.status, raw, operation.media_type.encode(), call.request_id, headers)
+    await send_answer(send, operation.status, raw, operation.media_type.encode(), call.request_id, headers)
     return operation.status
 
 
@@ -156,7 +155,7 @@ async def _pass(call: Call, scope: Any, receive: Any, send: Any) -> int:
 async def _admit(call: Call, scope: Any) -> None:
     """Find out who asks, and count it."""
     service = call.service
-    token = _token(call.headers)
+    token = token_of(call.headers)
     client = str((scope.get("client") or ("unknown",))[0])
     found = await _who(call, token, client) if token else None
     if found is not None:
@@ -201,7 +200,7 @@ async def _within(seconds: float, work: Awaitable[Answer]) -> Answer:
         raise
 
 
-def _token(headers: Mapping[bytes, bytes]) -> str:
+def token_of(headers: Mapping[bytes, bytes]) -> str:
     given = headers.get(b"authorization")
     if given is None:
         return ""
@@ -280,7 +279,7 @@ def _no_query(operation: Operation) -> Any:
         raise InvalidInput(path="query" if path == "body" else path, problem=problem) from None
 
 
-async def _body(call: Call, receive: Any) -> bytes:
+async def read_body(call: Call, receive: Any) -> bytes:
     """The body, whole. Raises Refused if there is one where there must be none, if it is too large or too slow."""
     headers, operation, settings = call.headers, call.operation, call.service.settings
     most = settings.max_batch_body if operation.is_batch else settings.max_body
@@ -391,7 +390,7 @@ async def _act(call: Call) -> Any:
     call.replayed = posted.replayed
     if call.operation.answer_of is not None:
         return await service.in_thread(call.operation.answer_of, call, posted)
-    return PostedAnswer(posted.id, posted.ledger, posted.seq, posted.hash, posted.time, posted.replayed)
+    return posted_answer(posted)
 
 
 async def _made(call: Call) -> Any:
@@ -427,7 +426,7 @@ class _Sent:
         await self.send(message)
 
 
-async def _send(send: Any, status: int, body: bytes, media_type: bytes, request_id: str, more: Headers) -> None:
+async def send_answer(send: Any, status: int, body: bytes, media_type: bytes, request_id: str, more: Headers) -> None:
     headers: Headers = [
         (b"content-type", media_type),
         (b"content-length", str(len(body)).encode()),
@@ -442,7 +441,7 @@ async def _send(send: Any, status: int, body: bytes, media_type: bytes, request_
 
 async def _send_problem(send: _Sent, problem: Problem, more: Any) -> int:
     if not send.begun:
-        await _send(send, problem.status, _encode(problem), MEDIA_TYPE.encode(), problem.request_id, list(more))
+        await send_answer(send, problem.status, _encode(problem), MEDIA_TYPE.encode(), problem.request_id, list(more))
     return problem.status
 
 
@@ -457,7 +456,7 @@ def _more_headers(problem: Problem, given: Iterable[tuple[bytes, bytes]] = ()) -
     return [header for header in headers if header[0] not in names]
 
 
-def _shown(problem: Problem, error: TallystickError, call: Call) -> Problem:
+def shown_to(problem: Problem, error: TallystickError, call: Call) -> Problem:
     """A refusal may be about an account that the key may not see, such as a payee at its ceiling: then what stands
     there is not told."""
     account = error.data.get("account") if isinstance(error, Refusal) else None

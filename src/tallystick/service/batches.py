@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from tallystick.access.mandates import MAX_BINDINGS
 from tallystick.commands import Command, Transfer
 from tallystick.errors import (
     BatchAborted,
@@ -26,7 +27,7 @@ from tallystick.errors import (
 )
 from tallystick.kernel.texts import MAX_KEY
 from tallystick.ledger.views import Posted
-from tallystick.service.answering import MAX_ATTEMPTS_UNDER_MANDATE, _shown
+from tallystick.service.answering import shown_to
 from tallystick.service.calls import Call
 from tallystick.service.permissions import check_command
 from tallystick.service.posting import post_mandated
@@ -170,7 +171,7 @@ def _post_whole(call: Call, commands: Sequence[Command]) -> list[Outcome]:
     mandated = call.principal.mandate is not None
     if mandated:
         _check_mandated(commands)
-    attempts = MAX_ATTEMPTS_UNDER_MANDATE if mandated else 1
+    attempts = MAX_BINDINGS if mandated else 1
     bound = _bound(call, commands)
     while True:
         attempts -= 1
@@ -218,5 +219,5 @@ def result_of(call: Call, outcome: Outcome) -> BatchResult:
 def problem_in_batch(call: Call, error: TallystickError, *, understood: bool = True) -> dict[str, Any]:
     """The problem of one command among others, as a member of the answer."""
     problem = problem_of(error, call.request_id, understood=understood)
-    found: dict[str, Any] = msgspec.to_builtins(_shown(problem, error, call))
+    found: dict[str, Any] = msgspec.to_builtins(shown_to(problem, error, call))
     return found

@@ -147,7 +147,7 @@ def _add_settlement(needed: Needed, settle_to: str) -> None:
 
 
 def _add_lock(needed: Needed, ledger: Ledger, principal: Principal, id: str) -> None:
-    if principal.prefixes("post", ledger.name) == ("",):
+    if principal.covers("post", ledger.name, ""):
         needed.add("post")
         return
     found = ledger.hold_by_id(id)
@@ -162,7 +162,7 @@ def _add_transaction(
     """A reversal takes from whoever was paid; a charge is made final by whoever may post for him who paid it."""
     id = command.transaction if isinstance(command, c.Reverse) else command.charge
     name = ledger.name
-    if principal.prefixes("post", name) == ("",) and principal.prefixes("issue", name) == ("",):
+    if principal.covers("post", name, "") and principal.covers("issue", name, ""):
         needed.add("post")
         return
     try:

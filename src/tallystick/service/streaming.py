@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from tallystick.service.answering import _token
+from tallystick.service.answering import token_of
 from tallystick.service.calls import Call
 from tallystick.service.problems import Refused
 
@@ -61,7 +61,7 @@ class Standing:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._token = _token(call.headers)
+        self._token = token_of(call.headers)
         self._looked = time.monotonic()
 
     async def check(self) -> None:

@@ -198,6 +198,19 @@ class BatchAnswer(Struct, frozen=True):
     results: list[BatchResult]
 
 
+class HealthAnswer(Struct, frozen=True):
+    """``alive``: the process answers."""
+
+    status: str
+
+
+class ReadyAnswer(Struct, frozen=True):
+    """What was tried, each ``ok``."""
+
+    status: str
+    checks: dict[str, str]
+
+
 def posted_answer(posted: Posted) -> PostedAnswer:
     return PostedAnswer(posted.id, posted.ledger, posted.seq, posted.hash, posted.time, posted.replayed)
 

@@ -10,7 +10,7 @@ import msgspec
 
 from tallystick.commands import Command
 from tallystick.errors import EventTooLarge, Fault, InvalidInput, Refusal, TallystickError
-from tallystick.service.answering import _body, _send
+from tallystick.service.answering import read_body, send_answer
 from tallystick.service.batches import (
     Outcome,
     check_prefix,
@@ -66,11 +66,11 @@ async def post_bulk(call: Call) -> int:
     refuse_signed(call)
     room = room_of(call.service)
     with room.batches.one():
-        body = await _body(call, call.receive)
+        body = await read_body(call, call.receive)
         async with room.turns:
             answer, replayed = await call.service.in_thread(_work, call, body)
     more = [(b"idempotency-replayed", b"true")] if replayed else []
-    await _send(call.send, 200, answer, b"application/json", call.request_id, more)
+    await send_answer(call.send, 200, answer, b"application/json", call.request_id, more)
     return 200
 
 

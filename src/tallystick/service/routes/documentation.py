@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from tallystick.service.answering import _send
+from tallystick.service.answering import send_answer
 from tallystick.service.calls import Call
 from tallystick.service.openapi import document
 from tallystick.service.operations import Group
@@ -75,5 +75,5 @@ async def get_docs_style(call: Call) -> int:
 
 
 async def _answer(call: Call, name: str) -> int:
-    await _send(call.send, 200, _file(name), call.operation.media_type.encode(), call.request_id, _HEADERS)
+    await send_answer(call.send, 200, _file(name), call.operation.media_type.encode(), call.request_id, _HEADERS)
     return 200

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
-
 from tallystick.errors import TallystickError
 from tallystick.service.calls import Call
 from tallystick.service.operations import Group
 from tallystick.service.problems import Refused
+from tallystick.wire.answers import HealthAnswer, ReadyAnswer
 
 PUBLIC = Group("The service itself", in_ledger=False)
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-
-class HealthAnswer(Struct, frozen=True):
-    """``alive``: the process answers."""
-
-    status: str
-
-
-class ReadyAnswer(Struct, frozen=True):
-    """What was tried, each ``ok``."""
-
-    status: str
-    checks: dict[str, str]
 
 
 @PUBLIC.ask("/health", verb=None, answer=HealthAnswer)
